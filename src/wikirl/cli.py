@@ -1,0 +1,244 @@
+"""`wikirl`: one verb per stage of the road. Each flag is a field of the verb's configuration.
+
+Nothing heavy is imported before a verb runs, so that `--help` answers at once. Exit codes: 0 done; 1 a bug; 2 the user
+can mend it (one line on stderr); 130 interrupted.
+"""
+
+import argparse
+import json
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any
+
+from wikirl.errors import WikiRLError
+
+Result = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = vars(_parser(arguments).parse_args(arguments))
+    run: Callable[..., Result] = options.pop("run")
+    show: Callable[[Result], str] = options.pop("show")
+    as_json: bool = options.pop("json")
+    for name in ("verb", "action"):
+        options.pop(name, None)
+    try:
+        result = run(**options)
+        print(json.dumps(result) if as_json else show(result), flush=True)
+    except WikiRLError as error:
+        print(f"wikirl: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("wikirl: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; flags that need a configuration class are added only for the verb that is asked for."""
+    parser = argparse.ArgumentParser(prog="wikirl", description=__import__("wikirl").__doc__.split("\n")[0])
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    asked = next((word for word in arguments if not word.startswith("-")), "")
+
+    def add(name: str, text: str, fill: Callable[[argparse.ArgumentParser], None]) -> None:
+        verb = verbs.add_parser(name, help=text, description=text)
+        if name == asked:
+            fill(verb)
+
+    add("demo", "the whole road on shipped data: scratch against ChibiT on Hopper, with a report", _demo)
+    add("pretrain", "text to a language model: a backbone in a Hugging Face folder", _pretrain)
+    add("data", "datasets: list what is at hand, show what is in one", _data)
+    add("finetune", "a backbone and logged trajectories to a policy: a run folder", _finetune)
+    add("evaluate", "score the policy of a run", _evaluate)
+    return parser
+
+
+def _finishing(parser: argparse.ArgumentParser, run: Callable[..., Result], show: Callable[[Result], str]) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object to stdout and nothing else there")
+    parser.set_defaults(run=run, show=show)
+
+
+def _machine_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--num-threads", type=int, help="CPU threads (default: PyTorch's choice); the bits depend on it")
+
+
+def _use_threads(num_threads: int | None) -> None:
+    if num_threads is not None:
+        import torch
+
+        torch.set_num_threads(max(num_threads, 1))
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    def run(out: Path, num_threads: int | None) -> Result:
+        from wikirl.experiments.demo import demo
+
+        _use_threads(num_threads)
+        return demo(out)
+
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for runs and report (default: runs/demo)")
+    parser.add_argument("--num-threads", type=int, help="CPU threads for each of the two arms (default: shared out)")
+    _finishing(parser, run, lambda result: result["table"])
+
+
+def _pretrain(parser: argparse.ArgumentParser) -> None:
+    from wikirl.recipes.pretrain import PretrainConfig
+
+    def run(out: Path, device: str, precision: str, num_threads: int | None, **config: Any) -> Result:
+        from wikirl.recipes.pretrain import pretrain
+
+        _use_threads(num_threads)
+        return {"backbone": str(out), **pretrain(PretrainConfig(**config), out, device=device, precision=precision)}
+
+    parser.add_argument("--out", type=Path, required=True, help="folder for the model; run again to continue")
+    add_fields(parser, PretrainConfig)
+    parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16 (default: auto)")
+    _machine_flags(parser)
+    _finishing(parser, run, _lines)
+
+
+def _finetune(parser: argparse.ArgumentParser) -> None:
+    from wikirl.recipes.settings import FinetuneConfig
+
+    def run(out: Path, device: str, precision: str, num_threads: int | None, **config: Any) -> Result:
+        from wikirl.recipes.finetune import finetune
+
+        _use_threads(num_threads)
+        return {"run": str(out), **finetune(FinetuneConfig(**config), out, device=device, precision=precision)}
+
+    def show(result: Result) -> str:
+        return _lines({key: value for key, value in result.items() if key not in ("evaluations", "protocols", "summary", "warnings")} | _score_lines(result))
+
+    parser.add_argument("--out", type=Path, required=True, help="run folder; run again to continue")
+    add_fields(parser, FinetuneConfig)
+    parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16 (default: auto)")
+    _machine_flags(parser)
+    _finishing(parser, run, show)
+
+
+def _score_lines(result: Result) -> Result:
+    lines = {}
+    for summary in result.get("summary", []):
+        unit = "" if summary["last_normalized"] is None else " (normalised)"
+        kind = "return" if summary["last_normalized"] is None else "normalized"
+        values = ", ".join(f"{rule.replace('_', ' ')} {summary[f'{rule}_{kind}']:.1f}" for rule in ("last", "mean_last_four", "best"))
+        lines[f"target {summary['target_return']:g}"] = values + unit
+    return lines | {"warning": "; ".join(result["warnings"])} if result.get("warnings") else lines
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    def run(**options: Any) -> Result:
+        from wikirl.recipes.evaluate import evaluate_run
+
+        _use_threads(options.pop("num_threads"))
+        return evaluate_run(**options)
+
+    def show(result: Result) -> str:
+        if "evaluations" not in result:
+            return _lines(result)
+        return _table([{key: value for key, value in entry.items() if key not in ("returns", "lengths", "protocol")} for entry in result["evaluations"]])
+
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder that finetune left")
+    parser.add_argument("--environment", help="Gymnasium id (default: the run's own)")
+    parser.add_argument("--target-return", type=float, nargs="+", dest="target_returns", metavar="R", help="returns to ask for (default: the run's)")
+    parser.add_argument("--episodes", type=int, default=100, dest="num_episodes", metavar="N", help="episodes per target (default: 100)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the episodes (default: 0)")
+    _machine_flags(parser)
+    _finishing(parser, run, show)
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="datasets at hand")
+    _finishing(listing, _list_datasets, lambda result: _table(result["datasets"]))
+    show = actions.add_parser("show", help="sizes, spaces and statistics of a dataset")
+    show.add_argument("dataset", help="builtin:NAME, file:PATH, minari:ID or d4rl:NAME")
+    _finishing(show, _show_dataset, _lines)
+
+
+def _list_datasets() -> Result:
+    from dataclasses import asdict
+
+    from wikirl.trajectories.sources import list_datasets
+
+    return {"datasets": [asdict(entry) for entry in list_datasets()]}
+
+
+def _show_dataset(dataset: str) -> Result:
+    from wikirl.trajectories.sources import load_trajectories
+
+    return load_trajectories(dataset).describe()
+
+
+def add_fields(parser: argparse.ArgumentParser, config: type) -> None:
+    """One `--flag` per field of a dataclass; its type, default and help come from the field."""
+    hints = typing.get_type_hints(config)
+    for field in fields(config):
+        parser.add_argument("--" + field.name.replace("_", "-"), **_options(field, _without_none(hints[field.name])))
+
+
+def _options(field: Field[Any], kind: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {"help": field.metadata.get("help", ""), "dest": field.name}
+    if field.default is MISSING:
+        options["required"] = True
+    else:
+        options["default"] = field.default
+        if field.default not in (None, "") and kind is not bool:
+            options["help"] += " (default: %(default)s)"
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is bool:
+        return options | {"action": argparse.BooleanOptionalAction}
+    if origin is typing.Literal:
+        return options | {"choices": arguments}
+    if origin is tuple:
+        return options | {"type": arguments[0], "nargs": "+", "metavar": "X"}
+    return options | {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "NAME")}
+
+
+def _without_none(hint: Any) -> Any:
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    return hint
+
+
+def _lines(result: Result) -> str:
+    width = max(len(key) for key in result)
+    return "\n".join(f"{key.replace('_', ' '):<{width}}  {_cell(value)}" for key, value in result.items())
+
+
+def _table(rows: list[Result]) -> str:
+    if not rows:
+        return "none"
+    columns = list(rows[0])
+    cells = [[key.replace("_", " ") for key in columns], *([_cell(row[key]) for key in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return "–"
+        case float():
+            return f"{value:,.4g}" if abs(value) < 100 else f"{value:,.1f}"
+        case int() if not isinstance(value, bool):
+            return f"{value:,}"
+        case list() | tuple():
+            return ", ".join(_cell(item) for item in value)
+        case dict():
+            return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
+    return str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

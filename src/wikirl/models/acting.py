@@ -1,0 +1,103 @@
+"""A trained Decision Transformer as a policy: it remembers each episode and asks for the return still wanted.
+
+The window is exact: every action is computed from the last K steps alone, all of them anew (no cache of keys, which
+would carry information from steps that have left the window).
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from wikirl.errors import ConfigError
+from wikirl.models.decision_transformer import DecisionTransformer
+from wikirl.types import Space, TrajectoryBatch
+
+
+class DecisionTransformerPolicy:
+    """Acts on raw observations in E environments at once.
+
+    Source: Decision Transformer, `get_action` and `evaluate_episode_rtg`: the target return minus the rewards so far is
+    the return-to-go of each step, and the action not yet taken is fed as zeros (no prediction can see it).
+    """
+
+    def __init__(
+        self,
+        model: DecisionTransformer,
+        observation_space: Space,
+        action_space: Space,
+        *,
+        context_length: int,
+        target_return: float,
+    ) -> None:
+        """Wrap a model.
+
+        Args:
+            model: The trained model, on the device it shall run on.
+            observation_space: What it was trained to see.
+            action_space: What it was trained to choose.
+            context_length: Steps of history K the model looks at.
+            target_return: Return asked for at the start of each episode, in environment units.
+        """
+        self.model = model
+        self.observation_space, self.action_space = observation_space, action_space
+        self.context_length, self.target_return = context_length, target_return
+        self._device = str(model.normalizer.mean.device)
+        self._step = -1
+
+    def reset(self, num_envs: int, seed: int) -> None:
+        """Begin `num_envs` episodes; the seed is not used, because the policy is deterministic."""
+        capacity = self.model.config.max_timesteps
+
+        def empty(*shape: int) -> Tensor:
+            return torch.zeros(num_envs, capacity, *shape, device=self._device)
+
+        self._observations = empty(*self.observation_space.shape)
+        self._actions = empty(self.model.config.action_size)
+        self._returns_to_go = empty(1)
+        self._step = -1
+
+    @torch.no_grad()
+    def act(
+        self,
+        observations: Shaped[np.ndarray, "E *O"],
+        rewards: Float[np.ndarray, "E"],
+        active: Bool[np.ndarray, "E"] | None = None,
+    ) -> Float[np.ndarray, "E A"]:
+        """Choose the next actions; rows that are not active cost nothing.
+
+        Raises:
+            ConfigError: the episode is longer than the model's timestep table.
+        """
+        self._step += 1
+        now = self._step
+        if now >= self.model.config.max_timesteps:
+            raise ConfigError(
+                f"expected episodes of at most {self.model.config.max_timesteps} steps (the policy's timestep table); "
+                "this one is longer; fine-tune with a larger --max-timesteps"
+            )
+        rows = torch.arange(len(observations)) if active is None else torch.from_numpy(np.flatnonzero(active))
+        rows = rows.to(self._device)
+        self._observations[:, now] = torch.as_tensor(observations, dtype=torch.float32, device=self._device)
+        earned = torch.as_tensor(rewards, dtype=torch.float32, device=self._device)[:, None]
+        previous = self._returns_to_go[:, now - 1] if now else torch.full_like(earned, self.target_return)
+        self._returns_to_go[:, now] = previous - earned
+        actions = torch.zeros(len(observations), self.model.config.action_size, device=self._device)
+        if len(rows):
+            actions[rows] = self._predict(rows)
+        self._actions[:, now] = actions
+        return actions.cpu().numpy()
+
+    def _predict(self, rows: Tensor) -> Tensor:
+        """Actions of the current step for some rows, from the last K steps."""
+        first, end = max(0, self._step + 1 - self.context_length), self._step + 1
+        timesteps = torch.arange(first, end, device=self._device).expand(len(rows), -1)
+        window = TrajectoryBatch(
+            self._observations[rows, first:end],
+            self._actions[rows, first:end],
+            self._returns_to_go[rows, first:end],
+            timesteps,
+            torch.ones_like(timesteps, dtype=torch.bool),
+        )
+        self.model.eval()
+        return self.model(window).actions[:, -1]

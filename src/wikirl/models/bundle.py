@@ -1,0 +1,90 @@
+"""The policy bundle: a folder that holds everything needed to act, and nothing that can run code.
+
+    model.safetensors   weights, observation statistics and action bounds
+    config.json         architecture, options, spaces, context length, default target return
+
+A loaded policy acts on raw observations. A bundle without its statistics does not load.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from wikirl.errors import BundleError, ConfigError
+from wikirl.models.acting import DecisionTransformerPolicy
+from wikirl.models.decision_transformer import ActionScaler, DecisionTransformer, DecisionTransformerConfig, Normalizer
+from wikirl.models.gpt import GPT, GPTConfig
+from wikirl.runs import replacing_folder, write_json
+from wikirl.types import Space
+
+FORMAT = "wikirl policy 1"
+
+
+def save_policy(policy: DecisionTransformerPolicy, folder: Path, details: dict[str, Any]) -> None:
+    """Write a bundle, replacing an older one in one move.
+
+    Args:
+        policy: What to save.
+        folder: Where to.
+        details: JSON kept beside it: where it comes from.
+    """
+    model = policy.model
+    with replacing_folder(folder) as temporary:
+        tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+        save_file(tensors, temporary / "model.safetensors", metadata={"format": FORMAT})
+        config = {
+            "format": FORMAT,
+            "backbone": asdict(model.backbone.config),
+            "decision_transformer": asdict(model.config),
+            "observation_space": policy.observation_space.to_json(),
+            "action_space": policy.action_space.to_json(),
+            "context_length": policy.context_length,
+            "target_return": policy.target_return,
+            "details": details,
+        }
+        write_json(temporary / "config.json", config)
+
+
+def load_policy(folder: Path, device: str = "cpu") -> DecisionTransformerPolicy:
+    """Read a bundle.
+
+    Raises:
+        BundleError: a file is missing or damaged, or does not hold all weights and statistics.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        tensors = load_file(folder / "model.safetensors")
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, SafetensorError) as error:
+        raise BundleError(f"expected a policy bundle (config.json, model.safetensors) at {folder}; found: {error}") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise BundleError(f"expected a policy bundle of format {FORMAT!r} at {folder}; found another config.json")
+    try:
+        options = DecisionTransformerConfig(**config["decision_transformer"])
+        backbone = GPT(GPTConfig(**config["backbone"]))
+        spaces = [Space.from_json(config[key]) for key in ("observation_space", "action_space")]
+        context_length, target_return = int(config["context_length"]), float(config["target_return"])
+        statistics = [torch.zeros(options.observation_size), torch.ones(options.observation_size)]
+        bounds = [-torch.ones(options.action_size), torch.ones(options.action_size)]
+        model = DecisionTransformer(options, backbone, Normalizer(*statistics), ActionScaler(*bounds))
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise BundleError(f"expected a complete config.json in {folder}; found: {error!r}") from error
+    _fill(model, tensors, folder)
+    model.to(device).eval()
+    return DecisionTransformerPolicy(model, *spaces, context_length=context_length, target_return=target_return)
+
+
+def _fill(model: DecisionTransformer, tensors: dict[str, torch.Tensor], folder: Path) -> None:
+    missing = sorted(model.state_dict().keys() - tensors.keys())
+    if missing:
+        what = "the observation statistics are missing" if any(k.startswith("normalizer") for k in missing) else "weights are missing"
+        raise BundleError(f"expected all tensors of the policy in {folder / 'model.safetensors'}; {what}: {', '.join(missing[:4])}")
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(f"expected weights that fit config.json in {folder}; found: {reason}") from error

@@ -1,0 +1,195 @@
+"""The Decision Transformer: returns-to-go, observations and actions as tokens of a causal sequence model.
+
+    return-to-go  observation  action   return-to-go  observation  action  ...
+         R_0          s_0        a_0         R_1          s_1        a_1        (3K tokens for K timesteps)
+                       └> a_0                              └> a_1               (actions are read at observations)
+
+It takes raw environment units: the normaliser and the return scale are part of the model, so no caller can forget them.
+It knows windows (`TrajectoryBatch`) and a `GPT`; it does not know datasets, environments or losses.
+
+Source: Chen et al. 2021, section 3; Reid et al. 2022, section 3 for the shared tables.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wikirl.errors import ConfigError
+from wikirl.models.gpt import GPT
+from wikirl.types import TrajectoryBatch
+
+TimestepPlacement = Literal["before_norm", "after_norm"]
+Freeze = Literal["none", "blocks", "all_but_norms_and_projections"]
+
+
+@dataclass(frozen=True)
+class DecisionTransformerConfig:
+    """How trajectories become tokens and tokens become actions.
+
+    Attributes:
+        observation_size: Coordinates of an observation, flattened.
+        action_size: Coordinates of an action.
+        max_timesteps: Longest episode; rows of the timestep table.
+        return_scale: Returns-to-go are divided by this before they are embedded.
+        share_positions: Use the backbone's position table as timestep table, tiled if the horizon is longer.
+        share_projection: Read actions with the transposed action embedding, without bias.
+        timestep_placement: Add the timestep embedding before the layer norm (Decision Transformer) or after it
+            (Wiki-RL's released code).
+    """
+
+    observation_size: int
+    action_size: int
+    max_timesteps: int
+    return_scale: float = 1.0
+    share_positions: bool = False
+    share_projection: bool = False
+    timestep_placement: TimestepPlacement = "before_norm"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model makes of a batch of windows.
+
+    Attributes:
+        actions: Predicted action of every step, in environment units and within bounds.
+        token_embeddings: Input embeddings of all tokens after the layer norm; what alignment losses look at. Contains
+            the timestep only if it is added before the norm.
+    """
+
+    actions: Float[Tensor, "B K A"]
+    token_embeddings: Float[Tensor, "B L D"]
+
+
+class Normalizer(nn.Module):
+    """Standardises raw observations with statistics that are saved with the model."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Float[Tensor, "O"], std: Float[Tensor, "O"]) -> None:
+        """Keep the statistics; 1e-6 is added to `std` once, as the released code does (facts Q18)."""
+        super().__init__()
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("std", std + 1e-6)
+
+    def forward(self, observations: Float[Tensor, "B K O"]) -> Float[Tensor, "B K O"]:
+        """Zero mean, unit deviation."""
+        return (observations - self.mean) / self.std
+
+
+class ActionScaler(nn.Module):
+    """Maps bounded actions onto −1 … 1, where tanh lives, and back; the identity for the bounds −1 and 1."""
+
+    midpoint: Tensor
+    half_range: Tensor
+
+    def __init__(self, low: Float[Tensor, "A"], high: Float[Tensor, "A"]) -> None:
+        super().__init__()
+        self.register_buffer("midpoint", (high + low) / 2)
+        self.register_buffer("half_range", (high - low) / 2)
+
+    def to_unit(self, actions: Float[Tensor, "B K A"]) -> Float[Tensor, "B K A"]:
+        """Environment units to −1 … 1."""
+        return (actions - self.midpoint) / self.half_range
+
+    def from_unit(self, actions: Float[Tensor, "B K A"]) -> Float[Tensor, "B K A"]:
+        """−1 … 1 to environment units."""
+        return self.midpoint + actions * self.half_range
+
+
+class DecisionTransformer(nn.Module):
+    """Predicts the action of every step of a window from what came before it."""
+
+    def __init__(
+        self, config: DecisionTransformerConfig, backbone: GPT, normalizer: Normalizer, scaler: ActionScaler
+    ) -> None:
+        """Build fresh projections around `backbone`, whose position table is extended in place if it is shared.
+
+        Args:
+            config: Sizes and options.
+            backbone: The sequence model; becomes part of this one.
+            normalizer: Statistics of the observations.
+            scaler: Bounds of the actions.
+
+        Raises:
+            ConfigError: positions are to be shared but the backbone has none.
+        """
+        super().__init__()
+        width = backbone.config.hidden_size
+        self.config, self.backbone = config, backbone
+        self.normalizer, self.scaler = normalizer, scaler
+        self.embed_return = nn.Linear(1, width)
+        self.embed_observation = nn.Linear(config.observation_size, width)
+        self.embed_action = nn.Linear(config.action_size, width)
+        if config.share_positions:
+            if backbone.wpe is None:
+                raise ConfigError("expected a backbone with a position table to share as timestep table; this one has none")
+            backbone.extend_positions(config.max_timesteps)
+        self.embed_timestep = None if config.share_positions else nn.Embedding(config.max_timesteps, width)
+        self.embed_norm = nn.LayerNorm(width)
+        self.predict_action = None if config.share_projection else nn.Linear(width, config.action_size)
+
+    @property
+    def timestep_table(self) -> nn.Parameter:
+        """The table `[T,D]` timesteps are looked up in."""
+        table = self.embed_timestep or self.backbone.wpe
+        assert table is not None  # the constructor saw to it
+        return table.weight
+
+    def embed(self, batch: TrajectoryBatch) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L D"]]:
+        """Tokens in the order R, s, a of each step: after the layer norm, and as they enter the backbone."""
+        observations = self.normalizer(batch.observations.flatten(2).float())
+        embedded = torch.stack(
+            [
+                self.embed_return(batch.returns_to_go / self.config.return_scale),
+                self.embed_observation(observations),
+                self.embed_action(self.scaler.to_unit(batch.actions)),
+            ],
+            dim=2,
+        )
+        time = F.embedding(batch.timesteps, self.timestep_table)[:, :, None]
+        match self.config.timestep_placement:
+            case "before_norm":
+                normed = self.embed_norm(embedded + time)
+                entering = normed
+            case "after_norm":
+                normed = self.embed_norm(embedded)
+                entering = normed + time
+        return normed.flatten(1, 2), entering.flatten(1, 2)
+
+    def forward(self, batch: TrajectoryBatch) -> Prediction:
+        """Predict the action of every step from the tokens up to its observation."""
+        normed, entering = self.embed(batch)
+        hidden = self.backbone(entering, batch.mask.repeat_interleave(3, dim=1))
+        at_observations = hidden[:, 1::3]
+        if self.predict_action is None:
+            outputs = F.linear(at_observations, self.embed_action.weight.T)
+        else:
+            outputs = self.predict_action(at_observations)
+        return Prediction(self.scaler.from_unit(torch.tanh(outputs.float())), normed)
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        """All parameters that do not belong to the backbone."""
+        theirs = {id(parameter) for parameter in self.backbone.parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in theirs]
+
+    def freeze(self, what: Freeze) -> None:
+        """Exclude parameters from training.
+
+        `blocks`: attention, feed-forward and layer norms of every block (the released `--frozen`, facts Q12).
+        `all_but_norms_and_projections`: everything of the backbone except layer norms; the projections around it and a
+        timestep table of its own stay trained (Lu et al. 2021).
+        """
+        match what:
+            case "none":
+                frozen: list[nn.Parameter] = []
+            case "blocks":
+                frozen = list(self.backbone.h.parameters())
+            case "all_but_norms_and_projections":
+                frozen = [p for name, p in self.backbone.named_parameters() if ".ln_" not in f".{name}"]
+        for parameter in frozen:
+            parameter.requires_grad_(False)

@@ -1,0 +1,204 @@
+"""A lean GPT-2: one causal forward over embeddings that both text and trajectories use.
+
+It knows the architecture and nothing else: no tokenizer, no files (backbone.py), no losses. Module and parameter names
+are GPT-2's as Hugging Face spells them, so that weights copy one to one; the only change is that matrices are stored as
+`Linear` (output × input) where Hugging Face's `Conv1D` stores input × output.
+
+Unlike Hugging Face's model, `forward` adds no positions: a Decision Transformer brings its own timestep table (Wiki-RL's
+released code comments the addition out). `embed_tokens` adds them for text.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Activation = Literal["relu", "gelu", "gelu_new"]
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The architecture of a GPT-2.
+
+    Attributes:
+        num_layers: Transformer blocks.
+        num_heads: Attention heads per block.
+        hidden_size: Width D of the residual stream.
+        inner_size: Width of the feed-forward layer (GPT-2: 4 D).
+        num_positions: Rows of the position table; 0 for none.
+        vocab_size: Rows V of the word table; 0 for none.
+        activation: Non-linearity of the feed-forward layer.
+        layer_norm_epsilon: Added to variances.
+        initializer_range: Standard deviation of initial weights.
+        scale_by_inverse_layer: Divide attention scores of layer i by i + 1 as well (a GPT-2 variant).
+        embedding_dropout: Dropout on the input embeddings.
+        attention_dropout: Dropout on attention weights.
+        residual_dropout: Dropout on the output of each sublayer.
+    """
+
+    num_layers: int = 3
+    num_heads: int = 1
+    hidden_size: int = 128
+    inner_size: int = 512
+    num_positions: int = 1024
+    vocab_size: int = 0
+    activation: Activation = "relu"
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    scale_by_inverse_layer: bool = False
+    embedding_dropout: float = 0.1
+    attention_dropout: float = 0.1
+    residual_dropout: float = 0.1
+
+
+class Attention(nn.Module):
+    """Causal multi-head self-attention."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.dropout = config.attention_dropout
+        self.scale = (config.hidden_size // config.num_heads) ** -0.5
+        if config.scale_by_inverse_layer:
+            self.scale /= layer + 1
+        self.c_attn = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.c_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self, hidden: Float[Tensor, "B L D"], allowed: Bool[Tensor, "B 1 L L"] | None
+    ) -> Float[Tensor, "B L D"]:
+        """Mix each position with the positions it may look at (`allowed`, or all before it)."""
+        batch, length, width = hidden.shape
+        qkv = self.c_attn(hidden).view(batch, length, 3, self.num_heads, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=allowed,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=allowed is None,
+            scale=self.scale,
+        )
+        return self.c_proj(mixed.transpose(1, 2).reshape(batch, length, width))
+
+
+class FeedForward(nn.Module):
+    """The position-wise two-layer network of a block."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.activation = config.activation
+        self.c_fc = nn.Linear(config.hidden_size, config.inner_size)
+        self.c_proj = nn.Linear(config.inner_size, config.hidden_size)
+
+    def forward(self, hidden: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        """Widen, bend, narrow."""
+        inner = self.c_fc(hidden)
+        match self.activation:
+            case "relu":
+                inner = F.relu(inner)
+            case "gelu":
+                inner = F.gelu(inner)
+            case "gelu_new":
+                inner = F.gelu(inner, approximate="tanh")
+        return self.c_proj(inner)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+        self.attn = Attention(config, layer)
+        self.ln_2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+        self.mlp = FeedForward(config)
+        self.dropout = nn.Dropout(config.residual_dropout)
+
+    def forward(
+        self, hidden: Float[Tensor, "B L D"], allowed: Bool[Tensor, "B 1 L L"] | None
+    ) -> Float[Tensor, "B L D"]:
+        """Add attention, then the feed-forward network, to the residual stream."""
+        hidden = hidden + self.dropout(self.attn(self.ln_1(hidden), allowed))
+        return hidden + self.dropout(self.mlp(self.ln_2(hidden)))
+
+
+class GPT(nn.Module):
+    """GPT-2 without its language-model head: embeddings `[B,L,D]` in, hidden states `[B,L,D]` out.
+
+    Weights are drawn from the global PyTorch generator (seed it with `reproducibility.seed_everything`), normal with
+    `initializer_range`, the two projections that write to the residual stream divided by √(2 · layers).
+
+    Source: Radford et al. 2019, section 2.3; initialisation as in Hugging Face's GPT2PreTrainedModel.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.hidden_size) if config.vocab_size else None
+        self.wpe = nn.Embedding(config.num_positions, config.hidden_size) if config.num_positions else None
+        self.drop = nn.Dropout(config.embedding_dropout)
+        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.ln_f = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+        self._initialize()
+
+    @torch.no_grad()
+    def _initialize(self) -> None:
+        std = self.config.initializer_range
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif ".ln_" not in f".{name}":
+                residual = (2 * self.config.num_layers) ** 0.5 if name.endswith("c_proj.weight") else 1.0
+                parameter.normal_(0.0, std / residual)
+
+    @torch.no_grad()
+    def extend_positions(self, num_positions: int) -> None:
+        """Make the position table at least `num_positions` long by repeating it from its first row on."""
+        if self.wpe is None:
+            raise TypeError("this model has no position table")
+        if num_positions > len(self.wpe.weight):
+            rows = torch.arange(num_positions) % len(self.wpe.weight)
+            self.wpe = nn.Embedding.from_pretrained(self.wpe.weight[rows], freeze=False)
+            self.config = replace(self.config, num_positions=num_positions)
+
+    def drop_tables(self, *, words: bool, positions: bool) -> None:
+        """Forget tables that will not be used, so that they are neither counted, trained nor saved."""
+        if words:
+            self.wte, self.config = None, replace(self.config, vocab_size=0)
+        if positions:
+            self.wpe, self.config = None, replace(self.config, num_positions=0)
+
+    def embed_tokens(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
+        """Word plus position embeddings, for text."""
+        if self.wte is None or self.wpe is None:
+            raise TypeError("this model has no word or position table")
+        return self.wte(ids) + self.wpe.weight[: ids.shape[1]]
+
+    def forward(
+        self, embeddings: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"] | None = None
+    ) -> Float[Tensor, "B L D"]:
+        """Run all blocks.
+
+        Args:
+            embeddings: Inputs with whatever positions they need already added.
+            mask: True for real positions. Padded positions are invisible to real ones; what comes out at a padded
+                position is finite and means nothing. None if all are real.
+        """
+        allowed = None if mask is None else _allowed(mask)
+        hidden = self.drop(embeddings)
+        for block in self.h:
+            hidden = block(hidden, allowed)
+        return self.ln_f(hidden)
+
+
+def _allowed(mask: Bool[Tensor, "B L"]) -> Bool[Tensor, "B 1 L L"]:
+    """Which key each query may look at: real ones up to itself, and always itself (an empty row would be NaN)."""
+    length = mask.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+    itself = torch.eye(length, dtype=torch.bool, device=mask.device)
+    return ((mask[:, None, :] & causal) | itself)[:, None]

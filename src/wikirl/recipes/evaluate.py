@@ -1,0 +1,156 @@
+"""`wikirl evaluate`: score a saved policy in its environment, or on held-out episodes where there is none."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from wikirl.errors import ConfigError, RunError
+from wikirl.evaluation.environments import EnvironmentSpec, describe_environment
+from wikirl.evaluation.protocol import stamp_protocol
+from wikirl.evaluation.rollout import rollout
+from wikirl.evaluation.scores import Evaluation
+from wikirl.models.acting import DecisionTransformerPolicy
+from wikirl.models.bundle import load_policy
+from wikirl.reproducibility import choose_device, generator
+from wikirl.runs import read_json, write_json
+from wikirl.training.losses import masked_action_mse
+from wikirl.trajectories.dataset import TrajectoryDataset
+from wikirl.trajectories.sampling import consecutive_windows
+from wikirl.trajectories.sources import load_trajectories
+from wikirl.trajectories.transforms import delayed_reward as delay
+from wikirl.trajectories.transforms import split_episodes
+
+
+def score(
+    policy: DecisionTransformerPolicy,
+    environment: str,
+    target_returns: Sequence[float],
+    *,
+    num_episodes: int,
+    seed: int,
+    step: int,
+    delayed_reward: bool = False,
+) -> list[Evaluation]:
+    """One evaluation per target return, all from the same starting states, under a progress bar."""
+    evaluations = []
+    asked_before = policy.target_return
+    for target in target_returns:
+        policy.target_return = target
+        with tqdm(desc=f"scoring, target {target:g}", unit="step", leave=False) as bar:
+            episodes = rollout(
+                policy, environment, num_episodes=num_episodes, seed=seed, delayed_reward=delayed_reward,
+                on_step=lambda _, live, bar=bar: (bar.set_postfix(running=live, refresh=False), bar.update())[0],
+            )  # fmt: skip
+        evaluations.append(Evaluation.of(environment, step, target, episodes.returns, episodes.lengths))
+    policy.target_return = asked_before
+    return evaluations
+
+
+@torch.no_grad()
+def held_out_error(policy: DecisionTransformerPolicy, dataset: TrajectoryDataset, batch_size: int = 64) -> float:
+    """Mean squared error of predicted actions over every step of a dataset, in consecutive windows."""
+    policy.model.eval()
+    total, steps = 0.0, 0
+    device = str(policy.model.normalizer.mean.device)
+    for batch in consecutive_windows(dataset, policy.context_length, batch_size):
+        batch = batch.to(device)
+        count = int(batch.mask.sum())
+        total += masked_action_mse(policy.model(batch).actions, batch.actions, batch.mask).item() * count
+        steps += count
+    return total / steps
+
+
+def split(dataset: TrajectoryDataset, fraction: float, seed: int) -> tuple[TrajectoryDataset, TrajectoryDataset | None]:
+    """Training and held-out episodes; the same split for the same seed."""
+    return split_episodes(dataset, fraction, generator(seed, "held-out")) if fraction else (dataset, None)
+
+
+def check_fit(spec: EnvironmentSpec, dataset_or_policy: TrajectoryDataset | DecisionTransformerPolicy) -> None:
+    """Refuse an environment whose observations or actions have another shape.
+
+    Raises:
+        ConfigError: the shapes differ.
+    """
+    for kind in ("observation", "action"):
+        theirs, ours = getattr(spec, f"{kind}_space").shape, getattr(dataset_or_policy, f"{kind}_space").shape
+        if theirs != ours:
+            raise ConfigError(f"expected {spec.id} to have {kind}s of shape {ours}, as in the data; found {theirs}; choose its own environment")
+
+
+def evaluate_run(
+    folder: Path,
+    *,
+    environment: str | None = None,
+    target_returns: Sequence[float] | None = None,
+    num_episodes: int = 100,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Score the policy a run left behind and keep the result in its `evaluations/`.
+
+    Args:
+        folder: A run folder.
+        environment: Gymnasium id; default: the run's own. Without either, the held-out action error is computed.
+        target_returns: Returns to ask for; default: the run's.
+        num_episodes: Episodes per target.
+        seed: Seed of the episodes.
+        device: Where the policy runs.
+
+    Raises:
+        RunError: the folder is no finished run.
+        ConfigError: the environment does not fit the policy.
+    """
+    if not (folder / "config.json").exists():
+        raise RunError(f"expected a run folder (config.json, policy/) at {folder}; found none; see wikirl finetune")
+    config = read_json(folder / "config.json")
+    if not (folder / "policy").is_dir():
+        raise RunError(f"expected a finished run at {folder}; it has no policy yet; run the same wikirl finetune command again")
+    policy = load_policy(folder / "policy", choose_device(device))
+    environment = environment or config["environment"]
+    step = config["num_steps"]
+    if environment is None:
+        dataset = load_trajectories(config["dataset"])
+        held_out = split(dataset, config["held_out_fraction"], config["seed"])[1]
+        if held_out is None:
+            raise ConfigError("expected an environment, or a run with held-out episodes; found neither; give --environment")
+        held_out = delay(held_out) if config["delayed_reward"] else held_out
+        result: dict[str, Any] = {"step": step, "held_out_action_error": held_out_error(policy, held_out), "num_episodes": held_out.num_episodes}
+        return _keep(folder, "held-out", result)
+    check_fit(describe_environment(environment), policy)
+    targets = tuple(target_returns or config["target_returns"])
+    evaluations = score(policy, environment, targets, num_episodes=num_episodes, seed=seed, step=step, delayed_reward=config["delayed_reward"])
+    entries = [
+        evaluation_entry(evaluation)
+        | {"protocol": asdict(stamp_protocol(
+            environment, checkpoints=("last",), target_return=evaluation.target_return, num_episodes=num_episodes,
+            seeds=(seed,), delayed_reward=config["delayed_reward"], dataset_environment=config["dataset_environment"],
+        )), "returns": list(evaluation.returns), "lengths": list(evaluation.lengths)}
+        for evaluation in evaluations
+    ]  # fmt: skip
+    name = re.sub(r"[^\w.-]+", "_", f"{environment}-{num_episodes}-episodes-seed-{seed}-targets-{'-'.join(f'{t:g}' for t in targets)}")
+    return _keep(folder, name, {"run": str(folder), "environment": environment, "evaluations": entries})
+
+
+def evaluation_entry(evaluation: Evaluation) -> dict[str, Any]:
+    """The figures of an evaluation that fit on one line."""
+    return {
+        "step": evaluation.step,
+        "target_return": evaluation.target_return,
+        "return_mean": float(np.mean(evaluation.returns)),
+        "return_std": float(np.std(evaluation.returns)),
+        "normalized_score": None if evaluation.normalized is None else float(np.mean(evaluation.normalized)),
+        "length_mean": float(np.mean(evaluation.lengths)),
+        "num_episodes": len(evaluation.returns),
+    }
+
+
+def _keep(folder: Path, name: str, result: dict[str, Any]) -> dict[str, Any]:
+    (folder / "evaluations").mkdir(exist_ok=True)
+    write_json(folder / "evaluations" / f"{name}.json", result)
+    return result

@@ -1,0 +1,294 @@
+"""`wikirl pretrain`: text → byte-level BPE → packed ids → GPT-2-architecture language model → Hugging Face folder.
+
+The folder holds the model, its tokenizer and a model card; `pretraining/` inside it is the run folder.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from jaxtyping import Int
+from tokenizers import Tokenizer
+from torch import Tensor
+from tqdm import tqdm
+
+from wikirl.errors import ConfigError
+from wikirl.models.backbone import save_backbone
+from wikirl.models.gpt import GPT, Activation, GPTConfig
+from wikirl.reproducibility import (
+    choose_device,
+    choose_precision,
+    provenance,
+    random_state,
+    restore_random_state,
+    seed_everything,
+)
+from wikirl.runs import Run, interruptible, write_json
+from wikirl.text.corpora import Corpus, open_corpus
+from wikirl.text.packing import BlockSampler, PackedText, evaluation_blocks, pack_cached
+from wikirl.text.tokenizers import END_OF_TEXT, load_tokenizer, save_tokenizer, train_tokenizer
+from wikirl.training.loop import StepMetrics, Term, train
+from wikirl.training.losses import next_token_loss
+from wikirl.training.optimizer import (
+    linear_decay_after_warmup,
+    load_optimizer_tensors,
+    make_optimizer,
+    optimizer_tensors,
+    parameter_groups,
+)
+
+HELD_OUT_EVERY = 100
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Everything that decides what `pretrain` makes."""
+
+    corpus: str = field(metadata={"help": "a text file, or a folder of text files"})
+    held_out: str | None = field(
+        default=None, metadata={"help": "text for the held-out figures; default: every 100th document of the corpus"}
+    )
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "folder with tokenizer.json or GPT-2's BPE files; default: learn one"}
+    )
+    vocab_size: int = field(default=8192, metadata={"help": "entries of the BPE that is learnt"})
+    num_layers: int = field(default=3, metadata={"help": "transformer blocks"})
+    num_heads: int = field(default=1, metadata={"help": "attention heads per block"})
+    hidden_size: int = field(default=128, metadata={"help": "width of the residual stream"})
+    num_positions: int = field(default=1024, metadata={"help": "context length and rows of the position table"})
+    activation: str = field(default="relu", metadata={"help": "relu, gelu or gelu_new"})
+    dropout: float = field(default=0.0, metadata={"help": "all three dropout rates"})
+    batch_size: int = field(default=8, metadata={"help": "blocks of num_positions tokens a step"})
+    num_steps: int = field(default=4000, metadata={"help": "updates"})
+    learning_rate: float = field(default=2e-3, metadata={"help": "peak; warmed up over 5 %% of the steps, then linear to zero"})
+    weight_decay: float = field(default=0.01, metadata={"help": "decoupled weight decay"})
+    clip_norm: float = field(default=1.0, metadata={"help": "largest gradient norm"})
+    eval_every: int = field(default=500, metadata={"help": "steps between held-out figures"})
+    checkpoint_every: int = field(default=200, metadata={"help": "steps between checkpoints"})
+    seed: int = field(default=0, metadata={"help": "seed of weights and block order"})
+    attribution: str = field(default="", metadata={"help": "source and licence of the text, for the model card"})
+
+
+def pretrain(config: PretrainConfig, out: Path, *, device: str = "auto", precision: str = "auto") -> dict[str, Any]:
+    """Train a language model and leave a Hugging Face folder at `out`; continues a run that was cut short.
+
+    Returns:
+        The held-out figures and what was spent.
+
+    Raises:
+        ConfigError: a setting that cannot work.
+        CorpusError: text or tokenizer cannot be read.
+        RunError: `out` holds something else.
+    """
+    _check(config)
+    device = choose_device(device)
+    autocast = choose_precision(precision, device)
+    corpus = open_corpus(config.corpus)
+    resolved = {**asdict(config), "kind": "pretrain", "corpus_fingerprint": corpus.fingerprint, "precision": str(autocast)}
+    with Run(out / "pretraining", resolved, provenance(config.seed)) as run, interruptible() as stopped:
+        tokenizer = _tokenizer(config, corpus, out)
+        text, held_out = _packed(config, corpus, tokenizer)
+        seed_everything(config.seed)
+        session = _Session(config, run, tokenizer, text, held_out, device, autocast)
+        for metrics in session.steps():
+            session.record(metrics)
+            if stopped():
+                session.checkpoint(metrics.step)
+                raise KeyboardInterrupt
+        return _finish(session, corpus, out)
+
+
+def _check(config: PretrainConfig) -> None:
+    if config.activation not in get_args(Activation):
+        raise ConfigError(f"expected an activation of {', '.join(get_args(Activation))}; found {config.activation!r}")
+    if config.hidden_size % config.num_heads:
+        raise ConfigError(f"expected hidden_size to be a multiple of num_heads; found {config.hidden_size} and {config.num_heads}")
+    for name in ("num_layers", "num_heads", "hidden_size", "num_positions", "batch_size", "num_steps", "eval_every", "checkpoint_every"):
+        if getattr(config, name) < 1:
+            raise ConfigError(f"expected {name} of at least 1; found {getattr(config, name)}")
+
+
+def _tokenizer(config: PretrainConfig, corpus: Corpus, out: Path) -> Tokenizer:
+    """The tokenizer asked for, kept in `out` so that a resumed run has the same one."""
+    if (out / "tokenizer.json").exists():
+        return load_tokenizer(out)
+    if config.tokenizer:
+        tokenizer = load_tokenizer(Path(config.tokenizer))
+    else:
+        documents = tqdm(corpus.documents(), desc="learning the tokenizer", unit=" documents", leave=False)
+        tokenizer = train_tokenizer(documents, config.vocab_size)
+    save_tokenizer(tokenizer, out, config.num_positions)
+    return tokenizer
+
+
+def _packed(config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer) -> tuple[PackedText, PackedText]:
+    """Training and held-out ids, from the cache if they were made before."""
+    if config.held_out:
+        other = open_corpus(config.held_out)
+        return (
+            pack_cached("whole", corpus.fingerprint, corpus.documents(), tokenizer),
+            pack_cached("whole", other.fingerprint, other.documents(), tokenizer),
+        )
+    training = (text for number, text in enumerate(corpus.documents(), start=1) if number % HELD_OUT_EVERY)
+    rest = (text for number, text in enumerate(corpus.documents(), start=1) if number % HELD_OUT_EVERY == 0)
+    return (
+        pack_cached("training", corpus.fingerprint, training, tokenizer),
+        pack_cached("held-out", corpus.fingerprint, rest, tokenizer),
+    )
+
+
+class _Session:
+    """One process's share of a pre-training run: the objects that live as long as it does."""
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        run: Run,
+        tokenizer: Tokenizer,
+        text: PackedText,
+        held_out: PackedText,
+        device: str,
+        autocast: torch.dtype | None,
+    ) -> None:
+        self.config, self.run, self.tokenizer, self.text, self.held_out = config, run, tokenizer, text, held_out
+        self.device, self.autocast = device, autocast
+        self.model = GPT(_architecture(config, tokenizer.get_vocab_size())).to(device)
+        self.blocks = BlockSampler(text, config.num_positions, config.batch_size, config.seed)
+        groups = parameter_groups(
+            "uniform", list(self.model.parameters()), [], None,
+            learning_rate=config.learning_rate, backbone_learning_rate=None, weight_decay=config.weight_decay,
+        )  # fmt: skip
+        self.optimizer = make_optimizer(groups, betas=(0.9, 0.95))
+        self.done, self.seconds_before = 0, 0.0
+        self.figures: dict[str, float] = {}
+        if saved := run.resume():
+            self.model.load_state_dict(saved.tensors("model"))
+            load_optimizer_tensors(self.optimizer, saved.tensors("optimizer"))
+            restore_random_state(saved.tensors("random"))
+            self.done, self.seconds_before = saved.step, saved.state["seconds"]
+        self.started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds spent on this run, over all its processes."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def loss(self, ids: Int[Tensor, "B L"]) -> Tensor:
+        """Mean nats per token of a batch of blocks."""
+        ids = ids.to(self.device)
+        with torch.autocast(self.device, self.autocast, enabled=self.autocast is not None):
+            hidden = self.model(self.model.embed_tokens(ids[:, :-1]))
+            assert self.model.wte is not None
+            return next_token_loss(hidden.to(self.autocast or hidden.dtype), self.model.wte.weight, ids[:, 1:])
+
+    def steps(self) -> Iterator[StepMetrics]:
+        """Train from where the run stands to its end, under a progress bar."""
+        config = self.config
+        self.model.train()
+        schedule = linear_decay_after_warmup(math.ceil(0.05 * config.num_steps), config.num_steps)
+        steps = train(
+            lambda step: {"language_loss": Term(self.loss(self.blocks.batch(step - 1)))},
+            self.optimizer, schedule, num_steps=config.num_steps, first_step=self.done + 1, clip_norm=config.clip_norm,
+        )  # fmt: skip
+        with tqdm(steps, total=config.num_steps, initial=self.done, desc="pretrain", unit="step", dynamic_ncols=True) as bar:
+            for metrics in bar:
+                bar.set_postfix(loss=f"{metrics.loss:.3f}", refresh=False)
+                yield metrics
+
+    def record(self, metrics: StepMetrics) -> None:
+        """Log the step; evaluate and save when it is time."""
+        config = self.config
+        line: dict[str, Any] = {
+            "step": metrics.step,
+            "language_loss": metrics.loss,
+            "gradient_norm": metrics.gradient_norm,
+            "learning_rate": metrics.learning_rate,
+            "num_tokens": metrics.step * config.batch_size * config.num_positions,
+            "seconds": round(self.seconds, 3),
+        }
+        if metrics.step % config.eval_every == 0 or metrics.step == config.num_steps:
+            self.figures = self.evaluate()
+            line |= self.figures
+        self.run.log(line)
+        if metrics.step % config.checkpoint_every == 0 or metrics.step == config.num_steps:
+            self.checkpoint(metrics.step)
+
+    def checkpoint(self, step: int) -> None:
+        """Save everything a later process needs to continue."""
+        tensors = {"model": self.model.state_dict(), "optimizer": optimizer_tensors(self.optimizer), "random": random_state()}
+        self.run.save_checkpoint(step, tensors, {"seconds": self.seconds})
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Held-out figures: nats and perplexity per token, bits per byte of UTF-8 text."""
+        self.model.eval()
+        nats, tokens = 0.0, 0
+        for ids in evaluation_blocks(self.held_out, self.config.num_positions, self.config.batch_size):
+            count = ids[:, 1:].numel()
+            nats += self.loss(ids).item() * count
+            tokens += count
+        self.model.train()
+        per_token = nats / tokens
+        bits = per_token * self.held_out.num_tokens / math.log(2) / self.held_out.num_bytes
+        return {"held_out_loss": per_token, "held_out_perplexity": math.exp(per_token), "held_out_bits_per_byte": bits}
+
+
+def _architecture(config: PretrainConfig, vocab_size: int) -> GPTConfig:
+    return GPTConfig(
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        hidden_size=config.hidden_size,
+        inner_size=4 * config.hidden_size,
+        num_positions=config.num_positions,
+        vocab_size=vocab_size,
+        activation=config.activation,  # type: ignore[arg-type]  # checked above
+        embedding_dropout=config.dropout,
+        attention_dropout=config.dropout,
+        residual_dropout=config.dropout,
+    )
+
+
+def _finish(session: _Session, corpus: Corpus, out: Path) -> dict[str, Any]:
+    """Write the Hugging Face folder, its card and the figures."""
+    config = session.config
+    summary = {
+        **(session.figures or session.evaluate()),
+        "num_parameters": sum(parameter.numel() for parameter in session.model.parameters()),
+        "num_tokens_seen": config.num_steps * config.batch_size * config.num_positions,
+        "num_tokens_corpus": session.text.num_tokens,
+        "num_bytes_held_out": session.held_out.num_bytes,
+        "minutes": round(session.seconds / 60, 1),
+    }
+    save_backbone(session.model.cpu(), out, session.tokenizer.token_to_id(END_OF_TEXT), torch.float16)
+    (out / "README.md").write_text(_card(session, corpus, summary))
+    write_json(out / "pretraining" / "summary.json", summary)
+    return summary
+
+
+def _card(session: _Session, corpus: Corpus, summary: dict[str, Any]) -> str:
+    config, made = session.config, provenance(session.config.seed)
+    machine = made["machine"]
+    return f"""# A language model pre-trained with wikirl
+
+GPT-2 architecture: {config.num_layers} layers, {config.num_heads} head(s), width {config.hidden_size}, {config.activation}, {config.num_positions}
+positions, byte-level BPE of {session.tokenizer.get_vocab_size():,} entries, {summary["num_parameters"]:,} parameters, stored in float16.
+Made as a starting point for `wikirl finetune --backbone`, not as a source of facts or of good prose.
+
+| | |
+|---|---|
+| corpus | {corpus.name}, {session.text.num_documents:,} documents, {session.text.num_bytes / 1e6:,.1f} MB, {session.text.num_tokens:,} tokens (fingerprint {corpus.fingerprint}) |
+| tokens seen | {summary["num_tokens_seen"]:,} in {config.num_steps:,} steps of {config.batch_size} × {config.num_positions} |
+| held-out text | {config.held_out and Path(config.held_out).name or f"every {HELD_OUT_EVERY}th document"}, {session.held_out.num_bytes / 1e6:,.2f} MB |
+| held-out bits per byte | {summary["held_out_bits_per_byte"]:.4f} |
+| held-out perplexity per token | {summary["held_out_perplexity"]:.2f} (of this vocabulary; does not compare with others) |
+| minutes | {summary["minutes"]} |
+| machine | {machine["processor"]}, {machine["num_threads"]} thread(s), {session.autocast or "float32"}, PyTorch {made["versions"]["torch"]} |
+| optimizer | AdamW, peak rate {config.learning_rate:g}, 5 % warm-up, then linear to zero, weight decay {config.weight_decay:g}, clip {config.clip_norm:g}, dropout {config.dropout:g}, seed {config.seed} |
+| command | `{" ".join(made["command"])}` |
+
+{config.attribution}
+"""

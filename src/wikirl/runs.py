@@ -1,0 +1,205 @@
+"""The run folder: the only thing one stage hands to the next.
+
+    config.json       what was asked, fully resolved, with its hash
+    provenance.json   versions, machine, seed, git
+    metrics.jsonl     one JSON object a line, fixed names (docs/formats.md)
+    checkpoints/      step-N/ with safetensors and state.json; enough to continue to the same bits
+    ...               whatever else the recipe leaves (policy/, scores.json)
+
+Everything is written to a temporary name and moved into place, so that a killed run never leaves half a file. Nothing
+is a pickle. This file knows folders and formats; it does not know what is trained.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from wikirl.errors import RunError
+
+Json = Mapping[str, Any]
+
+
+def cache_folder() -> Path:
+    """Where converted data are kept: `$WIKIRL_CACHE`, or `~/.cache/wikirl`."""
+    return Path(os.environ.get("WIKIRL_CACHE") or Path.home() / ".cache" / "wikirl")
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C or SIGTERM into a question the loop asks between steps; the second one acts at once."""
+    asked = False
+
+    def ask(number: int, _frame: object) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(number, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def config_hash(config: Json) -> str:
+    """Twelve hexadecimal digits that change whenever a setting does."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        RunError: there is no such file, or it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"expected a JSON file at {path}; found: {error}") from error
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `target` when the block ends well, and vanishes when it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One saved moment of a run."""
+
+    step: int
+    folder: Path
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors saved under `name`.
+
+        Raises:
+            RunError: the file is missing or damaged.
+        """
+        path = self.folder / f"{name}.safetensors"
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise RunError(f"expected tensors at {path}; found: {error}; delete this checkpoint to use the one before") from error
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The JSON state saved beside the tensors."""
+        state: dict[str, Any] = read_json(self.folder / "state.json")
+        return state
+
+
+class Run:
+    """A run folder that is being written; use it as a context manager so that only one process writes at a time."""
+
+    def __init__(self, folder: Path, config: Json, provenance: Json) -> None:
+        """Create the folder, or open it again if it holds the same configuration.
+
+        Raises:
+            RunError: the folder holds another configuration, something that is no run, or is in use.
+        """
+        self.folder = folder
+        existing = folder / "config.json"
+        if existing.exists():
+            _require_same_config(existing, config)
+        elif folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise RunError(f"expected a new or empty folder for the run; {folder} holds something else; choose another --out")
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        self._lock = (folder / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.close()
+            raise RunError(f"{folder} is in use by another process; wait for it or choose another --out") from error
+        if not existing.exists():
+            write_json(folder / "provenance.json", provenance)
+            write_json(existing, {**config, "hash": config_hash(config)})
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    def log(self, metrics: Json) -> None:
+        """Append one line to metrics.jsonl."""
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(metrics, allow_nan=False) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All lines of metrics.jsonl so far."""
+        return read_metrics(self.folder)
+
+    def save_checkpoint(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Json, keep: int = 2) -> None:
+        """Save everything needed to continue after `step`, and drop all but the newest `keep` checkpoints."""
+        with replacing_folder(self.folder / "checkpoints" / f"step-{step}") as temporary:
+            for name, values in tensors.items():
+                save_file({key: value.detach().contiguous().cpu() for key, value in values.items()}, temporary / f"{name}.safetensors")
+            write_json(temporary / "state.json", {"step": step, **state})
+        for old in self._checkpoints()[:-keep]:
+            shutil.rmtree(old.folder)
+
+    def resume(self) -> Checkpoint | None:
+        """The newest checkpoint, with later lines of metrics.jsonl taken back; None for a fresh run."""
+        checkpoints = self._checkpoints()
+        step = checkpoints[-1].step if checkpoints else 0
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            kept = [line for line in self.metrics() if line["step"] <= step] if checkpoints else []
+            temporary = path.with_name(".metrics.jsonl")
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            temporary.replace(path)
+        return checkpoints[-1] if checkpoints else None
+
+    def _checkpoints(self) -> list[Checkpoint]:
+        found = [Checkpoint(int(path.name[5:]), path) for path in (self.folder / "checkpoints").glob("step-*")]
+        return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; a last line cut short by a kill is left out."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def _require_same_config(path: Path, config: Json) -> None:
+    found = {key: value for key, value in read_json(path).items() if key != "hash"}
+    wanted = json.loads(json.dumps(config))
+    different = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+    if different:
+        detail = ", ".join(f"{key} {found.get(key)!r} there, {wanted.get(key)!r} asked" for key in different[:4])
+        raise RunError(f"{path.parent} holds a run with other settings ({detail}); choose another --out or delete it")

@@ -1,0 +1,1 @@
+"""Text: corpora in, packed token ids out."""

@@ -1,0 +1,218 @@
+"""Minari's folders: one HDF5 group per episode, read with bare h5py; the minari package only downloads.
+
+This file knows Minari's layout (written and read back with minari 0.5.4) and how it writes spaces. It
+deliberately does not know combined datasets, Arrow files, dict observations or JPEG-encoded images: they are
+refused with a reason.
+"""
+
+import contextlib
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from wikirl.errors import DatasetError, MissingExtraError
+from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
+from wikirl.types import Space
+
+_ID = re.compile(r"(?:[-\w]+/)*[-\w]+-v\d+")  # so that an id never leaves Minari's folder
+_STEP_FIELDS = ("actions", "rewards", "terminations", "truncations")
+_ATTRIBUTION = ("dataset_id", "author", "algorithm_name", "code_permalink", "minari_version", "description")
+
+
+def minari_root() -> Path:
+    """`$MINARI_DATASETS_PATH`, else `~/.minari/datasets`."""
+    return Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+
+
+def local_ids() -> list[str]:
+    """Ids of the datasets in Minari's folder."""
+    root = minari_root()
+    return sorted(str(path.parents[1].relative_to(root)) for path in root.glob("**/data/metadata.json"))
+
+
+def source_files(dataset_id: str) -> tuple[Path, Path]:
+    """The two files of a dataset: metadata and episodes; downloads them if they are not there.
+
+    Raises:
+        DatasetError: the id is malformed, or the dataset is nowhere and cannot be downloaded.
+        MissingExtraError: a download needs a package that is not installed.
+    """
+    if not _ID.fullmatch(dataset_id):
+        raise DatasetError(f"minari:{dataset_id} is no Minari id; expected NAME-vN or NAMESPACE/NAME-vN")
+    data = minari_root() / dataset_id / "data"
+    if not (data / "metadata.json").is_file():
+        _download(dataset_id)
+    metadata = _read_metadata(data / "metadata.json")
+    if metadata.get("data_format", "hdf5") != "hdf5":
+        raise DatasetError(
+            f"minari:{dataset_id} is stored as {metadata['data_format']}, only hdf5 is read; "
+            'write it again with data_format="hdf5"'
+        )
+    return data / "metadata.json", data / "main_data.hdf5"
+
+
+def read_minari(metadata_path: Path, episodes_path: Path, *, name: str) -> TrajectoryDataset:
+    """Read one dataset from its two files.
+
+    An episode has one observation more than actions; that last one is dropped, since no action was taken
+    there. An episode that ends neither terminated nor truncated counts as cut.
+
+    Args:
+        metadata_path: `metadata.json`: spaces, environment, attribution.
+        episodes_path: `main_data.hdf5`: groups `episode_0` to `episode_{N-1}`.
+        name: Begins every error message.
+
+    Raises:
+        DatasetError: a file is missing or damaged, observations or actions are not flat boxes (or discrete
+            actions), images are JPEG-encoded, or see `build_dataset`.
+    """
+    metadata = _read_metadata(metadata_path)
+    observation_space = _space(name, "observation", metadata)
+    action_space = _space(name, "action", metadata)
+    if observation_space.is_discrete:
+        raise DatasetError(f"{name}: observations are discrete; only boxes are read")
+    episodes: list[dict[str, npt.NDArray[Any]]] = []
+    try:
+        with h5py.File(episodes_path, "r") as file:
+            for key in sorted((key for key in file if re.fullmatch(r"episode_\d+", key)), key=_number):
+                episodes.append(_read_episode(f"{name}, {key}", file[key], observation_space))
+    except (OSError, KeyError, RuntimeError) as error:
+        raise DatasetError(
+            f"{episodes_path}: not a readable Minari file ({error}); is it complete?"
+        ) from error
+    if not episodes:
+        raise DatasetError(f"{episodes_path}: there are no episodes")
+    lengths = [len(episode["rewards"]) for episode in episodes]
+    return build_dataset(
+        name,
+        np.concatenate([episode["observations"] for episode in episodes]),
+        _from_zero(np.concatenate([episode["actions"] for episode in episodes]), metadata),
+        np.concatenate([episode["rewards"] for episode in episodes]),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        [bool(episode["terminations"][-1]) for episode in episodes],
+        observation_space=observation_space,
+        action_space=action_space,
+        environment=_environment(metadata),
+        details=_details(metadata, episodes_path),
+    )
+
+
+def _read_episode(where: str, group: Any, space: Space) -> dict[str, npt.NDArray[Any]]:
+    for field in ("observations", *_STEP_FIELDS):
+        if not isinstance(group.get(field), h5py.Dataset):
+            kind = "is nested" if isinstance(group.get(field), h5py.Group) else "is missing"
+            raise DatasetError(f"{where}: {field} {kind}; only flat boxes (and discrete actions) are read")
+    if group["observations"].dtype.kind == "O" or group["observations"].shape[1:] != space.shape:
+        raise DatasetError(
+            f"{where}: observations are not plain arrays of shape {space.shape}; JPEG-encoded images are "
+            "not read, write the dataset again with jpeg_encoding=False"
+        )
+    arrays = {field: group[field][()] for field in ("observations", *_STEP_FIELDS)}
+    steps = len(arrays["rewards"])
+    if steps == 0:
+        raise DatasetError(f"{where}: the episode is empty")
+    for field in _STEP_FIELDS:
+        if len(arrays[field]) != steps:
+            raise DatasetError(f"{where}: {field} has {len(arrays[field])} steps but rewards has {steps}")
+    if len(arrays["observations"]) != steps + 1:
+        raise DatasetError(
+            f"{where}: observations has {len(arrays['observations'])} rows, "
+            f"expected {steps + 1} for {steps} steps"
+        )
+    return {**arrays, "observations": arrays["observations"][:-1]}
+
+
+def _number(key: str) -> int:
+    return int(key.rpartition("_")[2])
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} is missing or damaged ({error})") from error
+    if not isinstance(metadata, dict):
+        raise DatasetError(f"{path} is damaged: expected an object")
+    return metadata
+
+
+def _space(name: str, which: str, metadata: dict[str, Any]) -> Space:
+    value = _parsed(metadata.get(f"{which}_space"))
+    kind = value.get("type")
+    try:
+        if kind == "Box":
+            # float64 is read as float32, like every observation that is not a pixel
+            dtype = "uint8" if value["dtype"] == "uint8" and which == "observation" else "float32"
+            return Space.box(
+                np.asarray(value["low"]), np.asarray(value["high"]), tuple(value["shape"]), dtype
+            )
+        if kind == "Discrete":
+            return Space.discrete(int(value["n"]))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DatasetError(f"{name}: the {which} space is damaged ({error!r})") from error
+    raise DatasetError(
+        f"{name}: the {which} space is {kind}; only flat Box (and Discrete for actions) is read"
+    )
+
+
+def _from_zero(actions: npt.NDArray[Any], metadata: dict[str, Any]) -> npt.NDArray[Any]:
+    first_choice = _first_choice(metadata)
+    return actions - first_choice if first_choice else actions
+
+
+def _first_choice(metadata: dict[str, Any]) -> int:
+    """Gymnasium's discrete spaces may start elsewhere than at 0; ours start there."""
+    return int(_parsed(metadata.get("action_space")).get("start", 0))
+
+
+def _environment(metadata: dict[str, Any]) -> str | None:
+    environment = _parsed(metadata.get("env_spec")).get("id")
+    return environment if isinstance(environment, str) else None
+
+
+def _details(metadata: dict[str, Any], path: Path) -> dict[str, Any]:
+    first_choice = _first_choice(metadata)
+    shifted = {"first_choice": first_choice} if first_choice else {}
+    attribution = {key: metadata[key] for key in _ATTRIBUTION if key in metadata}
+    return {"source": str(path), "attribution": attribution, **shifted}
+
+
+def _parsed(value: Any) -> dict[str, Any]:
+    """Minari keeps spaces and the environment's spec as JSON within JSON."""
+    try:
+        parsed = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _download(dataset_id: str) -> None:
+    missing = f"minari:{dataset_id} is not in {minari_root()}"
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        there = ", ".join(local_ids()) or "none"
+        raise DatasetError(f"{missing} (there: {there}) and HF_HUB_OFFLINE forbids to download it")
+    try:
+        import minari
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{missing}; to download it, pip install 'minari[hdf5,hf]' ({error})"
+        ) from error
+    # HfHubHTTPError is an OSError and an error of its HTTP client. Without a network the client's error comes
+    # bare, and its package (httpx, httpx2) depends on the hub's version: so ask the class for its bases.
+    expected: tuple[type[Exception], ...] = (ValueError, ImportError, *HfHubHTTPError.__bases__)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # minari prints; stdout belongs to our own caller
+            minari.download_dataset(dataset_id)
+    except expected as error:
+        line = " ".join(str(error).split())
+        raise DatasetError(
+            f"{missing} and cannot be downloaded ({line}); offline, set HF_HUB_OFFLINE=1"
+        ) from error

@@ -1,0 +1,207 @@
+"""`minari.py`: datasets that minari itself has written, and what is refused."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import h5py
+import numpy as np
+import pytest
+from minari import create_dataset_from_buffers
+from minari.data_collector import EpisodeBuffer
+
+from wikirl.errors import DatasetError
+from wikirl.trajectories.dataset import build_dataset
+from wikirl.trajectories.minari import local_ids, read_minari, source_files
+from wikirl.types import Space
+
+from .making import make_fields, same_data
+
+BOX = gym.spaces.Box(-np.inf, np.inf, (2,), dtype=np.float32)
+ACTIONS = gym.spaces.Box(-1, 1, (3,), dtype=np.float32)
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path / "minari"
+
+
+def _buffers(fields: dict[str, Any], wrap: Any = lambda observations: observations) -> list[Any]:
+    buffers = []
+    for number, (start, stop) in enumerate(zip(fields["starts"][:-1], fields["starts"][1:], strict=True)):
+        ended = bool(fields["terminated"][number])
+        observations = fields["observations"][start:stop]
+        buffers.append(
+            EpisodeBuffer(
+                id=number,
+                observations=wrap(np.concatenate([observations, observations[-1:] + 1])),
+                actions=fields["actions"][start:stop],
+                rewards=fields["rewards"][start:stop].tolist(),
+                terminations=[False] * (stop - start - 1) + [ended],
+                truncations=[False] * (stop - start - 1) + [not ended],
+                infos={},
+            )
+        )
+    return buffers
+
+
+def _create(
+    dataset_id: str, buffers: list[Any], observations: Any = BOX, actions: Any = ACTIONS, **more: Any
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # minari recommends to describe a dataset at length
+        create_dataset_from_buffers(
+            dataset_id,
+            buffers,
+            observation_space=observations,
+            action_space=actions,
+            algorithm_name="by hand",
+            author="us",
+            **more,
+        )
+
+
+def _read(dataset_id: str) -> Any:
+    return read_minari(*source_files(dataset_id), name=f"minari:{dataset_id}")
+
+
+def test_what_minari_wrote_is_read() -> None:
+    fields = make_fields((3, 5, 2))
+    _create("toy/box-v0", _buffers(fields), env="CartPole-v1")
+    dataset = _read("toy/box-v0")
+    assert same_data(dataset, build_dataset("toy", **fields))
+    assert dataset.environment == "CartPole-v1"
+    assert dataset.observation_space == Space((2,), "float32", -np.inf, np.inf)
+    assert dataset.action_space == Space((3,), "float32", -1.0, 1.0)
+    assert dataset.details["attribution"]["author"] in ("us", ["us"])
+    assert local_ids() == ["toy/box-v0"]
+
+
+def test_more_than_ten_episodes_keep_their_order() -> None:
+    fields = make_fields([2] * 12)
+    _create("many-v0", _buffers(fields))
+    assert same_data(_read("many-v0"), build_dataset("toy", **fields))
+    assert _read("many-v0").environment is None
+
+
+def test_discrete_actions_are_counted_from_zero() -> None:
+    fields = make_fields(discrete=True)
+    shifted = {**fields, "actions": fields["actions"] + 5}
+    _create("choices-v0", _buffers(shifted), actions=gym.spaces.Discrete(4, start=5))
+    dataset = _read("choices-v0")
+    assert same_data(dataset, build_dataset("toy", **fields))
+    assert dataset.action_space == Space.discrete(4)
+    assert dataset.details["first_choice"] == 5
+
+
+def test_float64_observations_become_float32() -> None:
+    fields = make_fields()
+    wide = {**fields, "observations": fields["observations"].astype(np.float64)}
+    _create("wide-v0", _buffers(wide), observations=gym.spaces.Box(-np.inf, np.inf, (2,), dtype=np.float64))
+    assert same_data(_read("wide-v0"), build_dataset("toy", **fields))
+
+
+def _pixels() -> dict[str, Any]:
+    fields = make_fields((3, 2))
+    fields["observations"] = np.random.default_rng(0).integers(0, 255, (5, 32, 32), dtype=np.uint8)
+    return fields
+
+
+def test_pixels_without_jpeg_are_read_and_with_jpeg_refused() -> None:
+    space = gym.spaces.Box(0, 255, (32, 32), dtype=np.uint8)
+    _create("pixels-v0", _buffers(_pixels()), observations=space, jpeg_encoding=False)
+    assert same_data(_read("pixels-v0"), build_dataset("toy", **_pixels()))
+    _create("jpeg-v0", _buffers(_pixels()), observations=space)
+    with pytest.raises(DatasetError, match=r"minari:jpeg-v0, episode_0: .*JPEG-encoded.*jpeg_encoding=False"):
+        _read("jpeg-v0")
+
+
+@pytest.mark.parametrize(
+    ("observations", "wrap", "actions", "message"),
+    [
+        (gym.spaces.Dict(a=BOX), lambda values: {"a": values}, ACTIONS, "the observation space is Dict; only flat Box"),
+        (gym.spaces.Tuple((BOX,)), lambda values: (values,), ACTIONS, "the observation space is Tuple; only flat Box"),
+        (BOX, lambda values: values, gym.spaces.MultiDiscrete([2, 2, 2]), "the action space is MultiDiscrete"),
+        (gym.spaces.Discrete(9), lambda values: values[:, 0].astype(int), ACTIONS, "observations are discrete"),
+    ],
+)  # fmt: skip
+def test_other_spaces_are_refused(observations: Any, wrap: Any, actions: Any, message: str) -> None:
+    fields = make_fields((3, 2))
+    if actions is not ACTIONS:
+        fields["actions"] = np.zeros((5, 3), dtype=np.int64)
+    _create("odd-v0", _buffers(fields, wrap), observations=observations, actions=actions)
+    with pytest.raises(DatasetError, match=rf"minari:odd-v0: {message}"):
+        _read("odd-v0")
+
+
+def _damage(root: Path, edit: Any) -> None:
+    _create("toy-v0", _buffers(make_fields((3, 2))))
+    with h5py.File(root / "toy-v0" / "data" / "main_data.hdf5", "a") as file:
+        edit(file)
+
+
+def _replace(file: Any, key: str, values: Any) -> None:
+    del file[key]
+    file[key] = values
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda f: f.pop("episode_1/rewards"), "rewards is missing"),
+        (
+            lambda f: _replace(f, "episode_1/observations", np.zeros((2, 2))),
+            "observations has 2 rows, expected 3",
+        ),
+        (
+            lambda f: _replace(f, "episode_1/actions", np.zeros((5, 3))),
+            "actions has 5 steps but rewards has 2",
+        ),
+        (lambda f: _replace(f, "episode_1/rewards", np.zeros(0)), "the episode is empty"),
+        (
+            lambda f: _replace(f, "episode_1/observations", np.zeros((3, 9))),
+            r"not plain arrays of shape \(2,\)",
+        ),
+    ],
+)
+def test_damaged_episodes_are_named(root: Path, edit: Any, message: str) -> None:
+    _damage(root, edit)
+    with pytest.raises(DatasetError, match=rf"minari:toy-v0, episode_1: .*{message}"):
+        _read("toy-v0")
+
+
+def test_truncated_or_missing_files(root: Path) -> None:
+    _create("toy-v0", _buffers(make_fields((300, 200))))
+    path = root / "toy-v0" / "data" / "main_data.hdf5"
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(DatasetError, match=r"main_data\.hdf5: not a readable Minari file"):
+        _read("toy-v0")
+    (root / "toy-v0" / "data" / "metadata.json").write_text("{")
+    with pytest.raises(DatasetError, match=r"metadata\.json is missing or damaged"):
+        _read("toy-v0")
+
+
+def test_arrow_is_refused(root: Path) -> None:
+    _create("toy-v0", _buffers(make_fields()))
+    path = root / "toy-v0" / "data" / "metadata.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "data_format": "arrow"}))
+    with pytest.raises(DatasetError, match="stored as arrow, only hdf5 is read"):
+        source_files("toy-v0")
+
+
+def test_offline_says_what_is_there_at_once(root: Path) -> None:
+    _create("toy-v0", _buffers(make_fields()))
+    with pytest.raises(
+        DatasetError, match=r"is not in .*minari \(there: toy-v0\) and HF_HUB_OFFLINE forbids"
+    ):
+        source_files("mujoco/hopper/medium-v0")
+
+
+@pytest.mark.parametrize("dataset_id", ["../../etc/passwd-v0", "/etc-v0", "toy", "a//b-v0", ""])
+def test_malformed_ids(dataset_id: str) -> None:
+    with pytest.raises(DatasetError, match="is no Minari id"):
+        source_files(dataset_id)
