@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,9 @@ from wikirl.errors import RunError
 
 Json = Mapping[str, Any]
 
+# What a run that was killed before its config.json was written leaves.
+_BEGINNING = re.compile(r"checkpoints|\.lock|provenance\.json|\.(provenance|config)\.json\.\d+")
+
 
 def cache_folder() -> Path:
     """Where converted data are kept: `$WIKIRL_CACHE`, or `~/.cache/wikirl`."""
@@ -41,12 +45,15 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or SIGTERM into a question the loop asks between steps; the second one acts at once."""
     asked = False
 
-    def ask(number: int, _frame: object) -> None:
+    def ask(_number: int, _frame: object) -> None:
         nonlocal asked
         asked = True
-        signal.signal(number, signal.default_int_handler)
+        for number in before:
+            signal.signal(number, signal.default_int_handler)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, ask)
     try:
         yield lambda: asked
     finally:
@@ -80,18 +87,23 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `target` when the block ends well, and vanishes when it does not."""
+    """A temporary folder that becomes `target` when the block ends well, and vanishes when it does not.
+
+    An older `target` is moved aside before it is deleted, so that a kill never leaves half of it.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary, old = (target.with_name(f".{target.name}.{os.getpid()}{suffix}") for suffix in ("", ".old"))
+    for folder in (temporary, old):
+        shutil.rmtree(folder, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
         if target.exists():
-            shutil.rmtree(target)
+            target.replace(old)
         temporary.replace(target)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -133,7 +145,7 @@ class Run:
         existing = folder / "config.json"
         if existing.exists():
             _require_same_config(existing, config)
-        elif folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        elif folder.is_file() or (folder.is_dir() and not all(_BEGINNING.fullmatch(path.name) for path in folder.iterdir())):
             raise RunError(f"expected a new or empty folder for the run; {folder} holds something else; choose another --out")
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         self._lock = (folder / ".lock").open("w")
@@ -188,16 +200,25 @@ class Run:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; a last line cut short by a kill is left out."""
+    """The lines of a run's metrics.jsonl; a last line cut short by a kill is left out.
+
+    Raises:
+        RunError: another line is damaged.
+    """
     path = folder / "metrics.jsonl"
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    try:
+        return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"expected one JSON object on each line of {path}; found: {error}; delete the damaged line") from error
 
 
 def _require_same_config(path: Path, config: Json) -> None:
-    found = {key: value for key, value in read_json(path).items() if key != "hash"}
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise RunError(f"expected the settings of a run in {path}; found something else; choose another --out")
+    found = {key: value for key, value in content.items() if key != "hash"}
     wanted = json.loads(json.dumps(config))
     different = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
     if different:

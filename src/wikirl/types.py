@@ -6,7 +6,7 @@ size · O observation · A action · V vocabulary · C clusters · E parallel en
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ class Space:
     n: int | None = None
 
     @classmethod
-    def box(cls, low: npt.ArrayLike, high: npt.ArrayLike, shape: tuple[int, ...], dtype: str = "float32") -> "Space":
+    def box(cls, low: float | npt.NDArray[Any], high: float | npt.NDArray[Any], shape: tuple[int, ...], dtype: str = "float32") -> "Space":
         """A continuous space; bounds that are the same everywhere are kept as one number."""
         return cls(shape, dtype, _collapse(low), _collapse(high))
 
@@ -71,11 +71,11 @@ class Space:
             low, high = (_bounds_from_json(value[key]) for key in ("low", "high"))
             n = None if value["n"] is None else int(value["n"])
             return cls(tuple(int(k) for k in value["shape"]), str(value["dtype"]), low, high, n)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ConfigError(f"a space needs shape, dtype, low, high and n; found {value!r} ({error})") from error
 
 
-def _collapse(bound: npt.ArrayLike) -> Bounds:
+def _collapse(bound: float | npt.NDArray[Any]) -> Bounds:
     flat = np.asarray(bound, dtype=np.float64).ravel()
     return float(flat[0]) if (flat == flat[0]).all() else tuple(flat.tolist())
 
@@ -118,6 +118,7 @@ class TrajectoryBatch:
         return TrajectoryBatch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Anything that can act in E environments at once; rows never influence each other."""
 

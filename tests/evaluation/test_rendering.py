@@ -48,6 +48,16 @@ def test_stick_figures_stand_in_the_middle_of_every_frame(environment_id: str) -
         assert max(np.ptp(columns), np.ptp(rows)) > 30  # and it is large enough to be recognised
 
 
+def test_stick_figures_are_followed() -> None:
+    rows = recorded("HalfCheetah-v5").qpos[:1]
+    drawn = [
+        render_recording(rows + np.array([x] + [0.0] * 8), "HalfCheetah-v5", size=64, methods=("joints",))
+        for x in (0.0, 50.0)  # ticks are longer every 5 m, so the two pictures are the same
+    ]
+    difference = np.abs(drawn[0].frames.astype(int) - drawn[1].frames.astype(int))
+    assert difference.mean() < 0.5
+
+
 def test_stick_figures_move() -> None:
     first, *_, last = draw("HalfCheetah-v5", ("joints",)).frames
     assert (first != last).any()

@@ -38,7 +38,7 @@ def test_references_are_0_and_100_in_every_version(
 
 
 def test_the_papers_targets_normalised() -> None:
-    # facts.md, section 1.4: 111/56, 98.9/50.6 and 109/54 per cent
+    # 111/56, 98.9/50.6 and 109/54 per cent, worked out by hand from the D4RL references
     assert normalized_score("Hopper-v3", np.array([3600.0, 1800.0])).round().tolist() == [111, 56]
     assert normalized_score("HalfCheetah-v3", np.array([12000.0, 6000.0])).round(1).tolist() == [98.9, 50.6]
     assert normalized_score("Walker2d-v3", np.array([5000.0, 2500.0])).round().tolist() == [109, 54]

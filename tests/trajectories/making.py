@@ -12,7 +12,7 @@ Fields = dict[str, Any]
 
 
 def make_fields(lengths: Sequence[int] = (3, 5, 2), *, discrete: bool = False, seed: int = 0) -> Fields:
-    """The array arguments of `build_dataset`; observations count the steps, so that windows can be recognised."""
+    """The array arguments of `build_dataset`; observations count the steps, which tells windows apart."""
     generator = np.random.default_rng(seed)
     steps = sum(lengths)
     observations = np.arange(steps, dtype=np.float32)[:, None] + np.array([0.0, 0.25], dtype=np.float32)

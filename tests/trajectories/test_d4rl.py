@@ -1,4 +1,4 @@
-"""`d4rl.py`: D4RL's layout with and without timeouts, where files are looked for, downloads from a local server."""
+"""`d4rl.py`: the layout with and without timeouts, where files are found, downloads from a local server."""
 
 import functools
 import http.server
@@ -27,14 +27,14 @@ def _write(path: Path, arrays: dict[str, Any], **attributes: str) -> Path:
     return path
 
 
-@pytest.fixture()
+@pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("WIKIRL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "d4rl"))
     return tmp_path
 
 
-@pytest.fixture()
+@pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder served on loopback in the place of D4RL's server."""
 
@@ -51,7 +51,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Quiet, directory=folder)
     ) as running:
-        thread = threading.Thread(target=running.serve_forever)
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
         monkeypatch.setattr(d4rl, "URL", f"http://127.0.0.1:{running.server_port}/{{file}}")
         yield folder

@@ -107,14 +107,26 @@ def _with(field: str, step: int, value: float) -> dict[str, Any]:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "observations too short": (_bad(observations=np.zeros((9, 2))), "observations has 9 steps but rewards has 10"),
+    "observations too short": (
+        _bad(observations=np.zeros((9, 2))),
+        "observations has 9 steps but rewards has 10",
+    ),
     "actions too long": (_bad(actions=np.zeros((11, 3))), "actions has 11 steps but rewards has 10"),
-    "terminated too long": (_bad(terminated=[True] * 4), "terminated has 4 entries but starts has 3 episodes"),
+    "terminated too long": (
+        _bad(terminated=[True] * 4),
+        "terminated has 4 entries but starts has 3 episodes",
+    ),
     "NaN observation": (_with("observations", 4, np.nan), r"observations holds nan .*in episode 1, step 1"),
     "infinite action": (_with("actions", 9, -np.inf), r"actions holds -inf .*in episode 2, step 1"),
     "NaN reward": (_with("rewards", 0, np.nan), r"rewards holds nan .*in episode 0, step 0"),
-    "too large for float32": (_bad(rewards=np.full(10, 1e300)), r"rewards holds inf \(as float32\) in episode 0, step 0"),
-    "sum too large": (_bad(rewards=np.full(10, 3e38)), r"the sum of rewards holds inf .*in episode 0, step 0"),
+    "too large for float32": (
+        _bad(rewards=np.full(10, 1e300)),
+        r"rewards holds inf \(as float32\) in episode 0, step 0",
+    ),
+    "sum too large": (
+        _bad(rewards=np.full(10, 3e38)),
+        r"the sum of rewards holds inf .*in episode 0, step 0",
+    ),
     "no episodes": (_bad(starts=np.array([0]), terminated=np.zeros(0, bool)), "there are no episodes"),
     "no steps": (
         {
@@ -127,13 +139,28 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "there are no episodes",
     ),
     "empty episode": (_bad(starts=np.array([0, 3, 3, 10])), "starts must increase, but episode 1 is empty"),
-    "decreasing starts": (_bad(starts=np.array([0, 5, 3, 10])), "starts must increase, but episode 1 starts at 5"),
-    "late first start": (_bad(starts=np.array([1, 3, 8, 10])), "starts must run from 0 to the 10 steps, found 1 to 10"),
-    "early last start": (_bad(starts=np.array([0, 3, 8, 9])), "starts must run from 0 to the 10 steps, found 0 to 9"),
+    "decreasing starts": (
+        _bad(starts=np.array([0, 5, 3, 10])),
+        "starts must increase, but episode 1 starts at 5",
+    ),
+    "late first start": (
+        _bad(starts=np.array([1, 3, 8, 10])),
+        "starts must run from 0 to the 10 steps, found 1 to 10",
+    ),
+    "early last start": (
+        _bad(starts=np.array([0, 3, 8, 9])),
+        "starts must run from 0 to the 10 steps, found 0 to 9",
+    ),
     "fractional starts": (_bad(starts=np.array([0, 3.5, 8, 10])), "starts must be integers, found float64"),
     "flat observations": (_bad(observations=np.zeros(10)), r"observations must be \[steps, size\].*\(10,\)"),
-    "rewards in columns": (_bad(rewards=np.zeros((10, 1))), r"rewards must have 1 axis, found shape \(10, 1\)"),
-    "deep actions": (_bad(actions=np.zeros((10, 3, 1))), r"actions must be .*found float32 of shape \(10, 3, 1\)"),
+    "rewards in columns": (
+        _bad(rewards=np.zeros((10, 1))),
+        r"rewards must have 1 axis, found shape \(10, 1\)",
+    ),
+    "deep actions": (
+        _bad(actions=np.zeros((10, 3, 1))),
+        r"actions must be .*found float32 of shape \(10, 3, 1\)",
+    ),
     "flat float actions": (_bad(actions=np.zeros(10)), r"actions must be .*found float32 of shape \(10,\)"),
     "no coordinates": (_bad(actions=np.zeros((10, 0))), "actions has no coordinates"),
     "negative choice": (_bad(actions=np.arange(10) - 5), "actions holds choice -5 in episode 0, step 0"),
@@ -145,13 +172,16 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         _bad(observation_space=Space((3,), "float32", 0.0, 1.0)),
         r"observations should be vectors of shape \(3,\)",
     ),
-    "choices for a box": (_bad(actions=np.zeros(10, int), action_space=Space((3,), "float32", 0.0, 1.0)), "actions should be vectors"),
+    "choices for a box": (
+        _bad(actions=np.zeros(10, int), action_space=Space((3,), "float32", 0.0, 1.0)),
+        "actions should be vectors",
+    ),
     "vectors for choices": (_bad(action_space=Space.discrete(3)), "actions should be choices among 3"),
     "choice out of range": (
         _bad(actions=np.arange(10), action_space=Space.discrete(4)),
         "actions holds choice 4 in episode 1, step 1, expected 0 to 3",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD)

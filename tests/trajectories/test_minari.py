@@ -123,12 +123,27 @@ def test_pixels_without_jpeg_are_read_and_with_jpeg_refused() -> None:
 @pytest.mark.parametrize(
     ("observations", "wrap", "actions", "message"),
     [
-        (gym.spaces.Dict(a=BOX), lambda values: {"a": values}, ACTIONS, "the observation space is Dict; only flat Box"),
-        (gym.spaces.Tuple((BOX,)), lambda values: (values,), ACTIONS, "the observation space is Tuple; only flat Box"),
-        (BOX, lambda values: values, gym.spaces.MultiDiscrete([2, 2, 2]), "the action space is MultiDiscrete"),
-        (gym.spaces.Discrete(9), lambda values: values[:, 0].astype(int), ACTIONS, "observations are discrete"),
+        (
+            gym.spaces.Dict(a=BOX),
+            lambda values: {"a": values},
+            ACTIONS,
+            "the observation space is Dict; only",
+        ),
+        (gym.spaces.Tuple((BOX,)), lambda values: (values,), ACTIONS, "the observation space is Tuple; only"),
+        (
+            BOX,
+            lambda values: values,
+            gym.spaces.MultiDiscrete([2, 2, 2]),
+            "the action space is MultiDiscrete",
+        ),
+        (
+            gym.spaces.Discrete(9),
+            lambda values: values[:, 0].astype(int),
+            ACTIONS,
+            "observations are discrete",
+        ),
     ],
-)  # fmt: skip
+)
 def test_other_spaces_are_refused(observations: Any, wrap: Any, actions: Any, message: str) -> None:
     fields = make_fields((3, 2))
     if actions is not ACTIONS:

@@ -1,5 +1,6 @@
 """`pickles.py`: Decision Transformer's files are read; nothing in a pickle is ever run."""
 
+import contextlib
 import os
 import pickle
 from pathlib import Path
@@ -174,10 +175,8 @@ def test_corrupted_pickles_never_raise_anything_else(
     content[position % len(content)] = byte
     path = tmp_path_factory.mktemp("pickles") / "odd.pkl"
     path.write_bytes(content)
-    try:
+    with contextlib.suppress(DatasetError):
         read_pickle(path, name="odd")
-    except DatasetError:
-        pass
 
 
 def _edit(**changes: Any) -> Any:
@@ -192,6 +191,7 @@ def _edit(**changes: Any) -> Any:
         ({"observations": []}, "expected a list of dicts, one per episode, found dict"),
         ([1, 2], "expected a list of dicts"),
         ([], "there are no episodes"),
+        ([{1: 2}], r"logs, episode 0: expected names of fields as keys, found \[1\]"),
         (_edit(rewards=None), "logs, episode 1: rewards missing; found actions, next_observations"),
         (_edit(rewards=[]), "logs, episode 1: rewards is empty"),
         (_edit(rewards="text"), "logs, episode 1: rewards must hold numbers"),

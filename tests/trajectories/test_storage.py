@@ -1,4 +1,4 @@
-"""`storage.py`: what is saved comes back, mapped; what is damaged is named; several writers do not disturb."""
+"""`storage.py`: what is saved comes back, mapped; damage is named; several writers do not disturb."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

@@ -83,8 +83,7 @@ def rollout(
         EnvironmentNotFoundError: as `make_environment`.
         MissingExtraError: as `make_environment`.
 
-    Source: 100 episodes per evaluation and the delayed mode, Decision Transformer (facts.md, sections 1.4 and
-        2.1).
+    Source: 100 episodes per evaluation and the delayed mode: Decision Transformer, `gym/experiment.py`.
     """
     _check_counts(num_episodes, num_envs, seed, max_steps)
     started = time.perf_counter()

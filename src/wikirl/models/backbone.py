@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel, GPT2Model
@@ -39,9 +40,14 @@ def load_backbone(name: str) -> GPT:
     source = CHIBIT if name == "chibit" else Path(name)
     config = _read_config(name, source)
     try:
-        model = GPT2Model.from_pretrained(source if source.is_dir() else name, dtype=torch.float32)
-    except (OSError, ValueError, SafetensorError, RuntimeError) as error:
+        loaded: Any = GPT2Model.from_pretrained(
+            source if source.is_dir() else name, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, ArithmeticError, SafetensorError, RuntimeError) as error:
         raise BackboneError(f"expected GPT-2 weights at {name!r}; found: {_first_line(error)}") from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):  # Hugging Face would draw them at random
+        raise BackboneError(f"expected all GPT-2 weights at {name!r}; missing: {', '.join(missing[:4])}")
     gpt = GPT(from_hugging_face_config(config))
     gpt.load_state_dict(from_hugging_face(model.state_dict()))
     return gpt
@@ -52,7 +58,7 @@ def _read_config(name: str, source: Path) -> GPT2Config:
         raise BackboneError(f"expected a folder with config.json and model.safetensors; found no folder at {name!r}")
     try:
         config = AutoConfig.from_pretrained(source if source.is_dir() else name)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, StrictDataclassError) as error:
         raise BackboneError(
             f"expected scratch, chibit, a Hugging Face folder or a Hugging Face id as backbone; found {name!r}: {_first_line(error)}"
         ) from error

@@ -68,10 +68,12 @@ def load_policy(folder: Path, device: str = "cpu") -> DecisionTransformerPolicy:
         backbone = GPT(GPTConfig(**config["backbone"]))
         spaces = [Space.from_json(config[key]) for key in ("observation_space", "action_space")]
         context_length, target_return = int(config["context_length"]), float(config["target_return"])
+        if context_length < 1:
+            raise ConfigError(f"expected context_length of at least 1; found {context_length}")
         statistics = [torch.zeros(options.observation_size), torch.ones(options.observation_size)]
-        bounds = [-torch.ones(options.action_size), torch.ones(options.action_size)]
+        bounds = [torch.tensor(bound).float().expand(options.action_size) for bound in (spaces[1].low, spaces[1].high)]
         model = DecisionTransformer(options, backbone, Normalizer(*statistics), ActionScaler(*bounds))
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise BundleError(f"expected a complete config.json in {folder}; found: {error!r}") from error
     _fill(model, tensors, folder)
     model.to(device).eval()

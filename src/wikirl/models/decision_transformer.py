@@ -11,7 +11,7 @@ Source: Chen et al. 2021, section 3; Reid et al. 2022, section 3 for the shared 
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -86,11 +86,16 @@ class ActionScaler(nn.Module):
 
     midpoint: Tensor
     half_range: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(self, low: Float[Tensor, "A"], high: Float[Tensor, "A"]) -> None:
         super().__init__()
         self.register_buffer("midpoint", (high + low) / 2)
         self.register_buffer("half_range", (high - low) / 2)
+        # Only to undo rounding, by which midpoint ± half_range may lie just outside.
+        self.register_buffer("low", low.clone(), persistent=False)
+        self.register_buffer("high", high.clone(), persistent=False)
 
     def to_unit(self, actions: Float[Tensor, "B K A"]) -> Float[Tensor, "B K A"]:
         """Environment units to −1 … 1."""
@@ -98,7 +103,7 @@ class ActionScaler(nn.Module):
 
     def from_unit(self, actions: Float[Tensor, "B K A"]) -> Float[Tensor, "B K A"]:
         """−1 … 1 to environment units."""
-        return self.midpoint + actions * self.half_range
+        return (self.midpoint + actions * self.half_range).clamp(self.low, self.high)
 
 
 class DecisionTransformer(nn.Module):
@@ -116,9 +121,11 @@ class DecisionTransformer(nn.Module):
             scaler: Bounds of the actions.
 
         Raises:
-            ConfigError: positions are to be shared but the backbone has none.
+            ConfigError: positions are to be shared but the backbone has none, or an unknown placement.
         """
         super().__init__()
+        if config.timestep_placement not in get_args(TimestepPlacement):
+            raise ConfigError(f"expected timestep_placement before_norm or after_norm; found {config.timestep_placement!r}")
         width = backbone.config.hidden_size
         self.config, self.backbone = config, backbone
         self.normalizer, self.scaler = normalizer, scaler

@@ -9,12 +9,14 @@ released code comments the addition out). `embed_tokens` adds them for text.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from wikirl.errors import ConfigError
 
 Activation = Literal["relu", "gelu", "gelu_new"]
 
@@ -137,7 +139,18 @@ class GPT(nn.Module):
     """
 
     def __init__(self, config: GPTConfig) -> None:
+        """Draw fresh weights.
+
+        Raises:
+            ConfigError: heads that do not divide the width, or an unknown activation.
+        """
         super().__init__()
+        if config.num_heads < 1 or config.hidden_size < 1 or config.hidden_size % config.num_heads:
+            raise ConfigError(
+                f"expected hidden_size to be a multiple of num_heads; found {config.hidden_size} and {config.num_heads}"
+            )
+        if config.activation not in get_args(Activation):
+            raise ConfigError(f"expected an activation of {', '.join(get_args(Activation))}; found {config.activation!r}")
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.hidden_size) if config.vocab_size else None
         self.wpe = nn.Embedding(config.num_positions, config.hidden_size) if config.num_positions else None

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Int
@@ -34,6 +34,8 @@ from wikirl.text.tokenizers import END_OF_TEXT, load_tokenizer, save_tokenizer, 
 from wikirl.training.loop import StepMetrics, Term, train
 from wikirl.training.losses import next_token_loss
 from wikirl.training.optimizer import (
+    MuonAndAdamW,
+    Optimizer,
     linear_decay_after_warmup,
     load_optimizer_tensors,
     make_optimizer,
@@ -62,9 +64,15 @@ class PretrainConfig:
     num_positions: int = field(default=1024, metadata={"help": "context length and rows of the position table"})
     activation: str = field(default="relu", metadata={"help": "relu, gelu or gelu_new"})
     dropout: float = field(default=0.0, metadata={"help": "all three dropout rates"})
-    batch_size: int = field(default=8, metadata={"help": "blocks of num_positions tokens a step"})
-    num_steps: int = field(default=4000, metadata={"help": "updates"})
-    learning_rate: float = field(default=2e-3, metadata={"help": "peak; warmed up over 5 %% of the steps, then linear to zero"})
+    batch_size: int = field(default=4, metadata={"help": "blocks of num_positions tokens a step"})
+    num_steps: int = field(default=6000, metadata={"help": "updates"})
+    optimizer: Literal["muon", "adamw"] = field(
+        default="muon", metadata={"help": "muon for the blocks' matrices with adamw for the rest, or adamw for all"}
+    )
+    learning_rate: float = field(
+        default=1e-2, metadata={"help": "peak rate of matrices (adamw wants about 3e-3); 5 %% warm-up, then linear to zero"}
+    )
+    table_learning_rate: float = field(default=2e-2, metadata={"help": "peak rate of all else under muon"})
     weight_decay: float = field(default=0.01, metadata={"help": "decoupled weight decay"})
     clip_norm: float = field(default=1.0, metadata={"help": "largest gradient norm"})
     eval_every: int = field(default=500, metadata={"help": "steps between held-out figures"})
@@ -158,11 +166,7 @@ class _Session:
         self.device, self.autocast = device, autocast
         self.model = GPT(_architecture(config, tokenizer.get_vocab_size())).to(device)
         self.blocks = BlockSampler(text, config.num_positions, config.batch_size, config.seed)
-        groups = parameter_groups(
-            "uniform", list(self.model.parameters()), [], None,
-            learning_rate=config.learning_rate, backbone_learning_rate=None, weight_decay=config.weight_decay,
-        )  # fmt: skip
-        self.optimizer = make_optimizer(groups, betas=(0.9, 0.95))
+        self.optimizer = _optimizer(config, self.model)
         self.done, self.seconds_before = 0, 0.0
         self.figures: dict[str, float] = {}
         if saved := run.resume():
@@ -237,6 +241,21 @@ class _Session:
         return {"held_out_loss": per_token, "held_out_perplexity": math.exp(per_token), "held_out_bits_per_byte": bits}
 
 
+def _optimizer(config: PretrainConfig, model: GPT) -> Optimizer:
+    if config.optimizer == "adamw":
+        groups = parameter_groups(
+            "uniform", list(model.parameters()), [], None,
+            learning_rate=config.learning_rate, backbone_learning_rate=None, weight_decay=config.weight_decay,
+        )  # fmt: skip
+        return make_optimizer(groups, betas=(0.9, 0.95))
+    matrices = [parameter for parameter in model.h.parameters() if parameter.ndim == 2]
+    chosen = {id(parameter) for parameter in matrices}
+    return MuonAndAdamW(
+        matrices, [parameter for parameter in model.parameters() if id(parameter) not in chosen],
+        learning_rate=config.learning_rate, others_learning_rate=config.table_learning_rate, weight_decay=config.weight_decay,
+    )  # fmt: skip
+
+
 def _architecture(config: PretrainConfig, vocab_size: int) -> GPTConfig:
     return GPTConfig(
         num_layers=config.num_layers,
@@ -269,6 +288,12 @@ def _finish(session: _Session, corpus: Corpus, out: Path) -> dict[str, Any]:
     return summary
 
 
+def _optimizer_words(config: PretrainConfig) -> str:
+    if config.optimizer == "adamw":
+        return f"AdamW, peak rate {config.learning_rate:g}"
+    return f"Muon for the blocks' matrices, peak rate {config.learning_rate:g}; AdamW for the rest, peak rate {config.table_learning_rate:g}"
+
+
 def _card(session: _Session, corpus: Corpus, summary: dict[str, Any]) -> str:
     config, made = session.config, provenance(session.config.seed)
     machine = made["machine"]
@@ -287,7 +312,7 @@ Made as a starting point for `wikirl finetune --backbone`, not as a source of fa
 | held-out perplexity per token | {summary["held_out_perplexity"]:.2f} (of this vocabulary; does not compare with others) |
 | minutes | {summary["minutes"]} |
 | machine | {machine["processor"]}, {machine["num_threads"]} thread(s), {session.autocast or "float32"}, PyTorch {made["versions"]["torch"]} |
-| optimizer | AdamW, peak rate {config.learning_rate:g}, 5 % warm-up, then linear to zero, weight decay {config.weight_decay:g}, clip {config.clip_norm:g}, dropout {config.dropout:g}, seed {config.seed} |
+| optimizer | {_optimizer_words(config)}, 5 % warm-up, then linear to zero, weight decay {config.weight_decay:g}, clip {config.clip_norm:g}, dropout {config.dropout:g}, seed {config.seed} |
 | command | `{" ".join(made["command"])}` |
 
 {config.attribution}

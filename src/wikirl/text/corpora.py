@@ -72,8 +72,20 @@ def _documents(path: Path) -> Iterator[str]:
                     yield "\n".join(lines)
                     lines = []
     except UnicodeDecodeError as error:
-        raise CorpusError(f"expected UTF-8 text in {path}; found other bytes ({error.reason} at byte {error.start})") from error
+        raise CorpusError(f"expected UTF-8 text in {path}; found other bytes in line {_first_bad_line(path)}") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise CorpusError(f"expected a whole gzip file at {path}; found: {error}; copy it again") from error
     if lines:
         yield "\n".join(lines)
+
+
+def _first_bad_line(path: Path) -> int:
+    """The number, from 1, of the first line that is not UTF-8."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    raise AssertionError("a file that is not UTF-8 has such a line")

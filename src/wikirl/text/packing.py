@@ -78,7 +78,8 @@ def pack_cached(part: str, fingerprint: str, documents: Iterable[str], tokenizer
     folder = cache_folder() / "text" / f"{fingerprint}-{words}-{part}"
     if (folder / "pack.json").exists():
         return open_packed(folder)
-    return pack(tqdm(documents, desc=f"packing the {part} text", unit=" documents", leave=False), tokenizer, folder)
+    bar = tqdm(documents, desc=f"packing the {part} text", unit=" documents", leave=False)
+    return pack(iter(bar), tokenizer, folder)
 
 
 def open_packed(folder: Path) -> PackedText:

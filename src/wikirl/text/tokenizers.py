@@ -4,8 +4,10 @@ Any text can be encoded and comes back byte for byte; there is no unknown token.
 `<|endoftext|>`.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -53,21 +55,70 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     fast = folder / "tokenizer.json"
     vocabulary = next((folder / name for name in ("vocab.json", "encoder.json") if (folder / name).exists()), None)
     merges = next((folder / name for name in ("merges.txt", "vocab.bpe") if (folder / name).exists()), None)
-    try:
-        if fast.exists():
-            tokenizer = Tokenizer.from_file(str(fast))
-        elif vocabulary and merges:
-            tokenizer = _byte_level(models.BPE.from_file(str(vocabulary), str(merges)))
-            tokenizer.add_special_tokens([END_OF_TEXT])
-        else:
-            raise CorpusError(f"expected tokenizer.json, or GPT-2's vocab.json and merges.txt, in {folder}; found neither")
-    except CorpusError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the tokenizers library raises bare Exception for every bad file
-        raise CorpusError(f"expected a tokenizer in {folder}; found files that cannot be read: {error}") from error
+    if fast.exists():
+        tokenizer = _from_tokenizer_json(fast)
+    elif vocabulary and merges:
+        tokenizer = _from_pair(vocabulary, merges)
+    else:
+        raise CorpusError(f"expected tokenizer.json, or GPT-2's vocab.json and merges.txt, in {folder}; found neither")
     if tokenizer.token_to_id(END_OF_TEXT) is None:
         raise CorpusError(f"expected the tokenizer in {folder} to know {END_OF_TEXT}; it does not")
     return tokenizer
+
+
+def _from_tokenizer_json(path: Path) -> Tokenizer:
+    text = _read(path)
+    model = content.get("model") if isinstance(content := _parse(path, text), dict) else None
+    if not isinstance(model, dict):
+        raise CorpusError(f"expected a tokenizer with a model in {path}; found JSON of another kind")
+    if model.get("type") == "BPE" and not model.get("continuing_subword_prefix"):
+        merges = model.get("merges")  # "a b" or ["a", "b"] each
+        pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges] if isinstance(merges, list) else []
+        _check_bpe(model.get("vocab"), pairs, path)
+    try:
+        return Tokenizer.from_str(text)
+    except Exception as error:
+        if type(error) is not Exception:  # the library raises the bare class for every field it does not know
+            raise
+        raise CorpusError(f"expected a tokenizer in {path}; found: {error}") from error
+
+
+def _from_pair(vocabulary: Path, merges: Path) -> Tokenizer:
+    vocab = _parse(vocabulary, _read(vocabulary))
+    lines = [line for line in _read(merges).split("\n") if line and not line.startswith("#version")]
+    pairs = [line.split(" ") for line in lines]
+    _check_bpe(vocab, pairs, merges)
+    tokenizer = _byte_level(models.BPE(vocab, [(first, second) for first, second in pairs]))
+    tokenizer.add_special_tokens([END_OF_TEXT])
+    return tokenizer
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"expected UTF-8 text in {path}; found: {error}") from error
+
+
+def _parse(path: Path, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise CorpusError(f"expected JSON in {path}; found: {error}; copy it again") from error
+
+
+def _check_bpe(vocab: Any, pairs: Sequence[Any], path: Path) -> None:
+    """See to it that every merge has two parts and, like its parts, an id; the library panics on some that have not.
+
+    Raises:
+        CorpusError: vocabulary or merges are something else.
+    """
+    if not isinstance(vocab, dict) or not all(type(number) is int and number >= 0 for number in vocab.values()):
+        raise CorpusError(f"expected a vocabulary of words and ids beside the merges of {path}; found something else")
+    for pair in pairs:
+        whole = isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
+        if not whole or not {*pair, "".join(pair)} <= vocab.keys():
+            raise CorpusError(f"expected merges of two known words into a third in {path}; found {pair!r}; copy the files again")
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:

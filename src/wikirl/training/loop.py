@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wikirl.errors import DivergedError
-from wikirl.training.optimizer import Schedule, set_rates
+from wikirl.training.optimizer import Optimizer, Schedule, set_rates
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class StepMetrics:
 
 def train(
     objective: Objective,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     schedule: Schedule,
     *,
     num_steps: int,
@@ -63,7 +63,7 @@ def train(
         clip_norm: Largest global gradient norm; 0 for no clipping.
 
     Raises:
-        DivergedError: the loss is no longer finite.
+        DivergedError: the loss or its gradient is no longer finite; the parameters are those of the step before.
     """
     parameters = list({id(p): p for group in optimizer.param_groups for p in group["params"]}.values())
     for step in range(first_step, num_steps + 1):
@@ -76,6 +76,8 @@ def train(
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm or float("inf"))
+        if not torch.isfinite(norm):
+            raise DivergedError(f"the gradient norm is {norm.item()} at step {step}; try a smaller learning rate")
         optimizer.step()
         yield StepMetrics(
             step,

@@ -55,7 +55,7 @@ def alignment_released(
     return -torch.where(tokens >= 0, tokens * centres.amax(0), tokens * centres.amin(0)).mean()
 
 
-def alignment_anneal(step: int, anneal_steps: float) -> float:
+def alignment_anneal(step: int, anneal_steps: int) -> float:
     """The factor on the alignment loss at a step counted from 1: σ(5 − 10 · step / anneal_steps).
 
     One half at `anneal_steps` / 2, practically zero at twice `anneal_steps`. The released main code has
@@ -81,11 +81,9 @@ class _TokenLoss(torch.autograd.Function):
         table = words.to(hidden.dtype)
         for start in range(0, len(targets), chunk):
             part, target = hidden[start : start + chunk], targets[start : start + chunk, None]
-            logits = (part @ table.T).float()
-            log_sum = logits.logsumexp(-1, keepdim=True)
-            total += (log_sum - logits.gather(1, target)).sum()
-            errors = logits.sub_(log_sum).exp_()
-            errors.scatter_add_(1, target, torch.full_like(log_sum, -1.0))
+            probabilities = torch.softmax(part @ table.T, dim=-1, dtype=torch.float32)
+            total -= probabilities.gather(1, target).clamp_min(1e-38).log().sum()
+            errors = probabilities.scatter_add_(1, target, torch.full_like(target, -1, dtype=torch.float32))
             errors = errors.to(hidden.dtype)
             grad_hidden[start : start + chunk] = errors @ table
             grad_words += errors.T @ part

@@ -48,6 +48,8 @@ def read_pickle(path: Path, *, name: str, environment: str | None = None) -> Tra
     terminated: list[bool] = []
     for number, episode in enumerate(episodes):
         where = f"{name}, episode {number}"
+        if not all(isinstance(key, str) for key in episode):
+            raise DatasetError(f"{where}: expected names of fields as keys, found {list(episode)!r:.80}")
         require_keys(where, episode, (*FIELDS, "terminals"))
         arrays = {field: _array(where, field, episode[field]) for field in FIELDS}
         _check_against(where, arrays, {field: fields[field][0] for field in FIELDS if fields[field]})

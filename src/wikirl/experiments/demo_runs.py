@@ -1,0 +1,206 @@
+"""Several fine-tuning runs at once, each a `wikirl finetune` in a process of its own, under progress bars.
+
+This file knows processes, signals and bars. It deliberately knows nothing of arms, scores or pages.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from wikirl.errors import RunError
+from wikirl.recipes.settings import FinetuneConfig
+from wikirl.runs import interruptible, read_metrics
+
+_POLL_SECONDS = 0.5
+_PATIENCE_SECONDS = 120.0  # one step, or one score on a busy machine, before a stopped run has saved itself
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One run to be made.
+
+    Attributes:
+        arm: What it is compared as.
+        config: What to fine-tune; a run folder that holds another configuration is an error.
+        folder: The run folder; what the command prints goes to a `.log` beside it.
+    """
+
+    arm: str
+    config: FinetuneConfig
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """What its bar says."""
+        return f"{self.arm}, seed {self.config.seed}"
+
+    def command(self, num_threads: int) -> list[str]:
+        """The command line after `wikirl`: the backbone and whatever is not at its default."""
+        flags: list[str] = []
+        for field in fields(self.config):
+            value = getattr(self.config, field.name)
+            if value != field.default or field.name == "backbone":
+                flags += _flag(field.name.replace("_", "-"), value)
+        return ["finetune", *flags, "--num-threads", str(num_threads), "--out", str(self.folder)]
+
+    def shell_command(self, num_threads: int) -> str:
+        """The same to be copied into a shell."""
+        return shlex.join(["wikirl", *self.command(num_threads)])
+
+    @property
+    def log(self) -> Path:
+        """Where the process writes what it prints."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+
+def _flag(flag: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, tuple):
+        return [f"--{flag}", *map(str, value)]
+    return [f"--{flag}={value}"]  # in one word, so that a value may begin with a dash
+
+
+def make_runs(plans: Sequence[RunPlan], *, num_parallel: int, num_threads: int) -> None:
+    """Make or finish all runs, `num_parallel` at a time, in their order.
+
+    Ctrl-C or SIGTERM stops every run after its present step with a checkpoint; the next call goes on from
+    there. A second one does not wait for that.
+
+    Raises:
+        RunError: a run ended badly; the others are stopped first. The message repeats the run's own.
+        KeyboardInterrupt: as asked for.
+    """
+    waiting = list(
+        plans
+    )  # finished ones too: they return at once, and refuse if they are of another configuration
+    running: dict[RunPlan, subprocess.Popen[bytes]] = {}
+    with interruptible() as stopped, _Bars(waiting) as bars:
+        try:
+            while waiting or running:
+                while waiting and len(running) < num_parallel:
+                    plan = waiting.pop(0)
+                    running[plan] = _start(plan, num_threads)
+                time.sleep(_POLL_SECONDS)
+                for plan in list(running):
+                    bars.update(plan)
+                    if running[plan].poll() is not None:
+                        _check_ended_well(plan, running.pop(plan).returncode)
+                if stopped():
+                    raise KeyboardInterrupt
+        finally:
+            _stop(running.values())
+
+
+def _start(plan: RunPlan, num_threads: int) -> "subprocess.Popen[bytes]":
+    with plan.log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "wikirl.cli", *plan.command(num_threads), "--json"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"OMP_NUM_THREADS": str(num_threads), "TQDM_MININTERVAL": "60"},
+            # Away from the terminal's Ctrl-C: a run must hear of it once, from us, as twice means "at once".
+            start_new_session=True,
+        )
+
+
+def _check_ended_well(plan: RunPlan, status: int) -> None:
+    if status == 0:
+        return
+    lines = plan.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+    said = lines[-1].removeprefix("wikirl: ")
+    if status == 2:
+        raise RunError(f"{plan.name}: {said}")
+    if status < 0:
+        raise RunError(
+            f"{plan.name} was ended by signal {-status} (is memory short?); "
+            "the same command goes on where it stopped"
+        )
+    raise RuntimeError(f"{plan.name} ended with status {status} ({said}); all of it is in {plan.log}")
+
+
+def _stop(processes: "Iterable[subprocess.Popen[bytes]]") -> None:
+    """Ask all to save themselves, and see to it that none survives."""
+    processes = list(processes)
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + _PATIENCE_SECONDS
+    try:
+        for process in processes:
+            process.wait(max(until - time.monotonic(), 0.0))
+    except subprocess.TimeoutExpired:
+        pass  # killing it costs the steps since its last checkpoint, nothing else
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+class _Bars:
+    """One bar per run, fed from its metrics.jsonl; one line per score where stderr is no terminal."""
+
+    def __init__(self, plans: Sequence[RunPlan]) -> None:
+        self.is_terminal = sys.stderr.isatty()
+        width = max((len(plan.name) for plan in plans), default=0)
+        self.scored: dict[RunPlan, int] = {}
+        self.bars: dict[RunPlan, tqdm[Any]] = {}
+        for position, plan in enumerate(plans):
+            lines = read_metrics(plan.folder)
+            self.scored[plan] = len(_scores(lines))
+            self.bars[plan] = tqdm(
+                total=plan.config.num_steps,
+                initial=_last_step(lines),
+                desc=plan.name.ljust(width),
+                unit="step",
+                position=position,
+                dynamic_ncols=True,
+                disable=not self.is_terminal,
+            )
+
+    def __enter__(self) -> "_Bars":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for bar in self.bars.values():
+            bar.close()
+
+    def update(self, plan: RunPlan) -> None:
+        """Show what a run has written since."""
+        lines = read_metrics(plan.folder)
+        if not lines:
+            return
+        bar, scores = self.bars[plan], _scores(lines)
+        shown = {"loss": f"{lines[-1]['loss']:.3f}"}
+        if scores:
+            shown["score"] = scores[-1].split(": ", 1)[1]
+        bar.set_postfix(shown, refresh=False)
+        bar.update(_last_step(lines) - bar.n)
+        if not self.is_terminal:
+            for score in scores[self.scored[plan] :]:
+                tqdm.write(f"{plan.name}, {score}", file=sys.stderr)
+        self.scored[plan] = len(scores)
+
+
+def _last_step(lines: Sequence[Mapping[str, Any]]) -> int:
+    return lines[-1]["step"] if lines else 0
+
+
+def _scores(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One phrase per score, from the lines of metrics.jsonl."""
+    phrases = []
+    for line in lines:
+        for entry in line.get("evaluations", ())[:1]:
+            normalized = entry["normalized_score"]
+            value = f"return {entry['return_mean']:.0f}" if normalized is None else f"{normalized:.1f}"
+            phrases.append(f"step {line['step']}: {value}")
+    return phrases

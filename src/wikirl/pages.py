@@ -1,0 +1,354 @@
+"""Self-contained HTML pages and line charts: no scripts, no requests, light and dark, readable on paper.
+
+This file knows HTML, escaping and matplotlib (and is the only one that does). It deliberately knows nothing
+of runs, scores or what a page is about. Whatever is not `Html` already is text and gets escaped, so text from
+data and file names cannot become markup by being forgotten. It is longer than other files by its style sheet.
+"""
+
+import base64
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import final
+from urllib.parse import quote
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from wikirl.errors import ConfigError
+
+# Okabe and Ito's palette, which colour-blind readers tell apart, and lighter shades of it for dark pages.
+# Markers and dashes say the same once more.
+_LIGHT = ("#0072b2", "#d55e00", "#009e73", "#b0568a")
+_DARK = ("#56b4e9", "#f0a030", "#3cc9a0", "#e59ac5")
+_MARKERS, _DASHES = "osD^", ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
+_INK, _GRID = "#1b1f24", "#c9ced6"
+_MOST_MARKERS = 24
+
+
+@final
+class Html(str):
+    """Text that is markup already and is not escaped again."""
+
+    __slots__ = ()
+
+
+def escape(value: object) -> Html:
+    """Anything as markup: `Html` as it is, everything else as escaped text."""
+    return value if isinstance(value, Html) else Html(html.escape(str(value), quote=True))
+
+
+def join(parts: Sequence[object], separator: str = "\n") -> Html:
+    """Several parts one after the other."""
+    return Html(separator.join(escape(part) for part in parts))
+
+
+def paragraph(*parts: object) -> Html:
+    """A paragraph."""
+    return Html(f"<p>{join(parts, '')}</p>")
+
+
+def strong(text: str) -> Html:
+    """Words that matter."""
+    return Html(f"<strong>{escape(text)}</strong>")
+
+
+def quiet(text: str) -> Html:
+    """Words for those who want to know more."""
+    return Html(f'<small class="quiet">{escape(text)}</small>')
+
+
+def code_word(text: str) -> Html:
+    """A name or command within a sentence."""
+    return Html(f"<code>{escape(text)}</code>")
+
+
+def bullets(*items: object) -> Html:
+    """A list."""
+    return Html("<ul>\n" + "\n".join(f"<li>{escape(item)}</li>" for item in items) + "\n</ul>")
+
+
+def section(title: str, *content: object) -> Html:
+    """A heading and what stands under it."""
+    return Html(f"<section>\n<h2>{escape(title)}</h2>\n{join(content)}\n</section>")
+
+
+def note(*content: object) -> Html:
+    """A box that stands out."""
+    return Html(f'<div class="note">{join(content)}</div>')
+
+
+def code(text: str) -> Html:
+    """Text to be read or copied letter by letter."""
+    return Html(f"<pre><code>{escape(text)}</code></pre>")
+
+
+def link(path: str, text: str | None = None) -> Html:
+    """A link to a file beside the page; never to another place."""
+    # The leading ./ keeps a file name such as "javascript:x" a file name.
+    return Html(f'<a href="./{escape(quote(path))}">{escape(path if text is None else text)}</a>')
+
+
+def facts(values: Mapping[str, object]) -> Html:
+    """Names and values, one pair a line."""
+    pairs = "\n".join(
+        f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>" for key, value in values.items()
+    )
+    return Html(f"<dl>\n{pairs}\n</dl>")
+
+
+def table(rows: Sequence[Mapping[str, object]], caption: str = "") -> Html:
+    """A table with a column for each key of the first row; its first column names the row.
+
+    Raises:
+        ConfigError: there is no row, or two rows have other columns.
+    """
+    if not rows or any(list(row) != list(rows[0]) for row in rows):
+        raise ConfigError(f"a table needs rows of the same columns; found {[list(row) for row in rows]}")
+    head = "".join(f'<th scope="col">{escape(key)}</th>' for key in rows[0])
+    lines = []
+    for row in rows:
+        first, *others = (escape(value) for value in row.values())
+        cells = "".join(f"<td>{cell}</td>" for cell in others)
+        lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    body = "\n".join(lines)
+    # Reachable by keyboard, because on a narrow screen it scrolls.
+    return Html(
+        f'<div class="scroll" tabindex="0">\n<table>{title}\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody>\n</table>\n</div>"
+    )
+
+
+def image(data: bytes, mime: str, alt: str) -> Html:
+    """A picture inside the page."""
+    encoded = base64.b64encode(data).decode()
+    return Html(f'<img src="data:{escape(mime)};base64,{encoded}" alt="{escape(alt)}">')
+
+
+def figure(content: Html, caption: object) -> Html:
+    """A picture or chart with its caption."""
+    return Html(f"<figure>\n{content}\n<figcaption>{escape(caption)}</figcaption>\n</figure>")
+
+
+def film(moving: Html, stills: Sequence[Html]) -> Html:
+    """A moving picture with eight still ones beside it; who asked for less motion sees only these."""
+    return Html(f'<div class="film">\n{join([moving, *stills])}\n</div>')
+
+
+def side_by_side(*parts: Html) -> Html:
+    """Parts in columns where there is room for them."""
+    return Html(f'<div class="columns">\n{join(parts)}\n</div>')
+
+
+def page(title: str, *content: object) -> str:
+    """A whole page; it may load nothing, and says so to the browser too."""
+    return _SHELL.format(title=escape(title), style=_style(), content=join(content))
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart.
+
+    Attributes:
+        label: Its name in the legend.
+        x: Where its points lie, increasing.
+        y: Their heights.
+        low: Lower edge of a shaded band around it; None for no band.
+        high: Upper edge.
+    """
+
+    label: str
+    x: Sequence[float | int]
+    y: Sequence[float | int]
+    low: Sequence[float | int] | None = None
+    high: Sequence[float | int] | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What a line chart shows; `line_chart` and `png_line_chart` draw it.
+
+    Attributes:
+        title: What it shows; read aloud in place of the picture.
+        x_label: Quantity and unit of the horizontal axis.
+        y_label: Likewise for the vertical one.
+        series: The lines; at most four can be told apart.
+        references: Heights of dotted horizontal lines, by name.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    series: Sequence[Series]
+    references: Mapping[str, float] = field(default_factory=dict)
+
+
+def line_chart(chart: Chart) -> Html:
+    """A chart as inline SVG in the page's own colours; the same bytes for the same values.
+
+    Raises:
+        ConfigError: no line or more than four, or columns of a line that differ in length.
+    """
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": chart.title}):
+        buffer = io.StringIO()
+        _draw(chart).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(buffer.getvalue(), chart.title)
+
+
+def png_line_chart(chart: Chart) -> bytes:
+    """The same chart as a PNG file on white, with its title; raises as `line_chart`."""
+    drawn = _draw(chart)
+    drawn.suptitle(_plain(chart.title), x=0.02, ha="left", fontsize=11, color=_INK)
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _draw(chart: Chart) -> Figure:
+    if not 1 <= len(chart.series) <= len(_LIGHT):
+        raise ConfigError(f"a chart shows 1 to {len(_LIGHT)} lines; asked for {len(chart.series)}")
+    drawn = Figure(figsize=(5.2, 3.3), layout="constrained")
+    axes = drawn.add_subplot()
+    for number, line in enumerate(chart.series):
+        _draw_line(axes, line, number)
+    for name, height in chart.references.items():
+        axes.axhline(height, color=_INK, linewidth=1.2, linestyle=(0, (1, 2)), label=_plain(name), zorder=1.5)
+    axes.set_xlabel(_plain(chart.x_label), color=_INK)
+    axes.set_ylabel(_plain(chart.y_label), color=_INK)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.grid(axis="y", color=_GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=_INK, length=3, width=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_GRID)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=3, frameon=False, labelcolor=_INK)
+    return drawn
+
+
+def _draw_line(axes: Axes, line: Series, number: int) -> None:
+    lengths = {len(column) for column in (line.x, line.y, line.low, line.high) if column is not None}
+    if len(lengths) != 1 or (line.low is None) != (line.high is None):
+        raise ConfigError(
+            f"expected columns of one length and a whole band or none in the line {line.label!r}; "
+            f"found lengths {sorted(lengths)}"
+        )
+    colour = _LIGHT[number]
+    marker = _MARKERS[number] if len(line.x) <= _MOST_MARKERS else ""
+    (drawn,) = axes.plot(line.x, line.y, color=colour, linestyle=_DASHES[number], label=_plain(line.label))
+    drawn.set(linewidth=1.8, marker=marker, markersize=4.5)
+    if line.low is not None and line.high is not None:
+        axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, linewidth=0)
+
+
+def _plain(text: str) -> str:
+    """Text in which matplotlib finds no mathematics, and no name that hides it from the legend."""
+    return " " * text.startswith("_") + text.replace("$", r"\$")
+
+
+def _inline(svg: str, title: str) -> Html:
+    """An SVG file as a part of a page: in its colours, without the file's header and its names for groups."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # would be there twice with two charts
+    box = re.search(r'viewBox="[^"]*"', svg)
+    assert box is not None
+    svg = svg[svg.index(">") + 1 :]
+    for name, colour in {"ink": _INK, "grid": _GRID, **_lines(_LIGHT)}.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return Html(f'<svg class="chart" {box[0]} role="img" aria-label="{escape(title)}">{svg}'.rstrip())
+
+
+def _lines(colours: Sequence[str]) -> dict[str, str]:
+    return {f"line-{number}": colour for number, colour in enumerate(colours)}
+
+
+def _style() -> str:
+    light, dark = {"ink": _INK, "grid": _GRID, **_lines(_LIGHT)}, _lines(_DARK)
+    style = _CSS
+    for mark, colours in (("/*light*/", light), ("/*dark*/", dark)):
+        style = style.replace(mark, " ".join(f"--{name}: {colour};" for name, colour in colours.items()))
+    return style
+
+
+_SHELL = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+{content}
+</main>
+</body>
+</html>
+"""
+
+_CSS = """
+:root {
+  /*light*/
+  --page: #fff; --soft: #f4f6f8; --quiet: #57606a; --accent: #0060a0; color-scheme: light dark;
+}
+@media screen and (prefers-color-scheme: dark) {
+  :root {
+    /*dark*/
+    --ink: #e4e7eb; --grid: #444b55; --page: #15181c; --soft: #1f242a; --quiet: #a0a8b2; --accent: #7cc0f5;
+  }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink); font: 1rem/1.55 system-ui, sans-serif; }
+main { max-width: 64rem; margin: 0 auto; padding: 1.5rem 1.25rem 4rem; overflow-wrap: break-word; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0.5rem 0 1rem; }
+h2 { font-size: 1.2rem; margin: 2.5rem 0 0.75rem; padding-bottom: 0.25rem; }
+h2, th, td, dl > div { border-bottom: 1px solid var(--grid); }
+p, li, figcaption { max-width: 46rem; }
+li { margin: 0.4rem 0; }
+a { color: var(--accent); }
+.quiet, caption, figcaption, thead th, dt { color: var(--quiet); }
+.quiet, caption, figcaption, thead th { font-size: 0.875rem; line-height: 1.45; }
+.note { background: var(--soft); border-left: 4px solid var(--accent); padding: 0.1rem 1.1rem; }
+.note, pre { border-radius: 4px; margin: 1rem 0; max-width: 48rem; }
+.scroll { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+caption { text-align: left; padding-bottom: 0.4rem; }
+th, td { padding: 0.35rem 0 0.35rem 1.1rem; text-align: right; }
+th:first-child { text-align: left; padding-left: 0; }
+thead th { vertical-align: bottom; }
+td { white-space: nowrap; }
+dl { margin: 1rem 0; columns: 22rem 2; column-gap: 2.5rem; font-size: 0.925rem; }
+dl > div { display: flex; gap: 1rem; padding: 0.22rem 0; break-inside: avoid; }
+dt { flex: 0 0 40%; }
+dd { margin: 0; flex: 1; min-width: 0; overflow-wrap: anywhere; }
+figure { margin: 1rem 0; break-inside: avoid; }
+figcaption { margin-top: 0.4rem; }
+img, svg.chart { display: block; width: 100%; height: auto; }
+img { border-radius: 4px; }
+svg.chart text { font-family: system-ui, sans-serif !important; }
+code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 0.9em; }
+pre { background: var(--soft); padding: 0.75rem 1rem; font-size: 0.875rem; line-height: 1.5; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+.columns { display: grid; gap: 0 2.5rem; }
+.columns { grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); }
+/* One large picture and eight small ones of the same height in all. */
+.film { display: grid; gap: 4px; grid-template-columns: repeat(6, 1fr); max-width: 46rem; }
+.film > :first-child { grid-area: 1 / 1 / 3 / 3; }
+@media (max-width: 30rem) {
+  .film { grid-template-columns: repeat(4, 1fr); }
+  .film > :first-child { grid-area: 1 / 1 / 2 / 5; }
+  th, td { padding-left: 0.6rem; font-size: 0.9rem; }
+}
+@media (prefers-reduced-motion: reduce) { .film > :first-child { display: none; } }
+@media print { main { max-width: none; padding: 0; } a { color: inherit; } h2 { break-after: avoid; } }
+"""

@@ -1,0 +1,140 @@
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from tests.helpers import ACTION_SIZE, HIGH, LOW, MAX_TIMESTEPS, OBSERVATION_SIZE, tiny_policy
+from wikirl.errors import ConfigError
+from wikirl.models.acting import DecisionTransformerPolicy
+from wikirl.types import TrajectoryBatch
+
+Array = npt.NDArray[Any]
+STEPS, ROWS = 7, 4
+
+
+def episodes(seed: int = 0) -> tuple[Array, Array]:
+    """Observations [T,E,O] and rewards [T,E], the first of which are zero."""
+    generator = np.random.default_rng(seed)
+    rewards = generator.normal(size=(STEPS, ROWS)).astype(np.float32)
+    rewards[0] = 0
+    return generator.normal(size=(STEPS, ROWS, OBSERVATION_SIZE)), rewards
+
+
+def play(
+    policy: DecisionTransformerPolicy, observations: Array, rewards: Array, active: Array | None = None
+) -> Array:
+    """Actions [T,E,A]."""
+    policy.reset(observations.shape[1], seed=0)
+    return np.stack(
+        [
+            policy.act(observations[t], rewards[t], None if active is None else active[t])
+            for t in range(len(observations))
+        ]
+    )
+
+
+def test_each_row_acts_as_if_alone() -> None:
+    observations, rewards = episodes()
+    together = play(tiny_policy(), observations, rewards)
+    for row in range(ROWS):
+        one = slice(row, row + 1)
+        alone = play(tiny_policy(), observations[:, one], rewards[:, one])
+        np.testing.assert_allclose(alone[:, 0], together[:, row], rtol=1e-5, atol=1e-5)
+
+
+def test_rows_that_are_over_change_nothing_for_the_others() -> None:
+    observations, rewards = episodes()
+    lengths = np.array([7, 2, 5, 1])
+    active = np.arange(STEPS)[:, None] < lengths
+    rubbish = np.where(active[..., None], observations, np.nan)
+    found = play(tiny_policy(), rubbish, np.where(active, rewards, np.nan).astype(np.float32), active)
+    assert (found[~active] == 0).all()
+    for row, length in enumerate(lengths):
+        one = slice(row, row + 1)
+        alone = play(tiny_policy(), observations[:length, one], rewards[:length, one])
+        np.testing.assert_allclose(found[:length, row], alone[:, 0], rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_to_do_when_all_rows_are_over() -> None:
+    observations, rewards = episodes()
+    active = np.array([[True] * ROWS, [False] * ROWS])
+    found = play(tiny_policy(), observations[:2], rewards[:2], active)
+    assert found.shape == (2, ROWS, ACTION_SIZE)
+    assert (found[1] == 0).all()
+
+
+def test_every_action_comes_from_the_last_k_steps_alone() -> None:
+    """Each action against one forward pass over a window put together by hand."""
+    context_length, target_return = 3, 5.0
+    policy = tiny_policy(context_length, target_return)
+    observations, rewards = episodes()
+    found = play(policy, observations, rewards)
+    returns_to_go = target_return - np.cumsum(rewards, axis=0)
+    for t in range(STEPS):
+        steps = range(max(0, t + 1 - context_length), t + 1)
+        actions = np.stack([found[k] if k < t else np.full_like(found[k], 0.0) for k in steps], axis=1)
+        window = TrajectoryBatch(
+            torch.from_numpy(np.stack([observations[k] for k in steps], axis=1)).float(),
+            torch.from_numpy(actions),
+            torch.from_numpy(np.stack([returns_to_go[k] for k in steps], axis=1)).float()[..., None],
+            torch.tensor([list(steps)] * ROWS),
+            torch.ones(ROWS, len(steps), dtype=torch.bool),
+        )
+        with torch.no_grad():
+            expected = policy.model(window).actions[:, -1]
+        np.testing.assert_allclose(found[t], expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_what_left_the_window_is_forgotten() -> None:
+    observations, rewards = episodes()
+    other = observations.copy()
+    other[0] += 10
+    with_memory, without = tiny_policy(context_length=STEPS), tiny_policy(context_length=1)
+    assert (play(with_memory, observations, rewards)[-1] != play(with_memory, other, rewards)[-1]).all()
+    np.testing.assert_array_equal(
+        play(without, observations, rewards)[1:], play(without, other, rewards)[1:]
+    )
+
+
+def test_a_reward_counts_against_the_return_to_go() -> None:
+    """Earning 2 of 5 is wanting 3, if the past itself is out of sight."""
+    observations, rewards = episodes()
+    earned = rewards[:2].copy()
+    earned[1] = 2.0
+    found = play(tiny_policy(1, target_return=5.0), observations[:2], earned)
+    earned[1] = 0.0
+    np.testing.assert_array_equal(found[1], play(tiny_policy(1, target_return=3.0), observations[:2], earned)[1])
+    assert (found[1] != play(tiny_policy(1, target_return=5.0), observations[:2], earned)[1]).all()
+
+
+def test_reset_forgets_everything() -> None:
+    policy = tiny_policy()
+    observations, rewards = episodes()
+    first = play(policy, observations, rewards)
+    play(policy, *episodes(seed=1))
+    np.testing.assert_array_equal(play(policy, observations, rewards), first)
+    assert play(policy, observations[:, :2], rewards[:, :2]).shape == (STEPS, 2, ACTION_SIZE)
+
+
+def test_acting_needs_no_training_mode_and_leaves_no_gradient() -> None:
+    policy = tiny_policy()
+    observations, rewards = episodes()
+    expected = play(policy, observations, rewards)
+    policy.model.train()
+    np.testing.assert_array_equal(play(policy, observations, rewards), expected)
+    assert all(parameter.grad is None for parameter in policy.model.parameters())
+    assert expected.dtype == np.float32
+    assert (expected >= np.array(LOW)).all()
+    assert (expected <= np.array(HIGH)).all()
+
+
+def test_an_episode_longer_than_the_timestep_table_is_refused() -> None:
+    policy = tiny_policy()
+    observations, rewards = episodes()
+    policy.reset(ROWS, seed=0)
+    for _ in range(MAX_TIMESTEPS):
+        policy.act(observations[0], rewards[0])
+    with pytest.raises(ConfigError, match=rf"at most {MAX_TIMESTEPS} steps.*--max-timesteps"):
+        policy.act(observations[0], rewards[0])

@@ -1,0 +1,154 @@
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+
+from tests.helpers import toy_documents
+from wikirl.errors import CorpusError
+from wikirl.text.packing import BlockSampler, PackedText, evaluation_blocks, open_packed, pack, pack_cached
+from wikirl.text.tokenizers import END_OF_TEXT, train_tokenizer
+
+TOKENIZER = train_tokenizer(toy_documents(), 300)
+
+
+def numbered(num_tokens: int) -> PackedText:
+    """Text whose every token is its own place."""
+    return PackedText(np.arange(num_tokens, dtype=np.uint16), num_tokens, 1)
+
+
+def naive(documents: list[str]) -> list[int]:
+    ids: list[int] = []
+    for document in documents:
+        ids += [*TOKENIZER.encode(document).ids, 0]
+    return ids
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=8))
+def test_packing_is_concatenation_with_end_marks(documents: list[str]) -> None:
+    with TemporaryDirectory() as folder:
+        packed = pack(iter(documents), TOKENIZER, Path(folder) / "packed")
+        assert packed.ids.tolist() == naive(documents)
+        assert packed.num_tokens == len(naive(documents))
+        assert packed.num_documents == len(documents)
+        assert packed.num_bytes == len("".join(f"{document}\n" for document in documents).encode())
+
+
+def test_more_documents_than_one_chunk(tmp_path: Path) -> None:
+    documents = toy_documents() * 50
+    packed = pack(documents, TOKENIZER, tmp_path / "packed")
+    assert packed.ids.tolist() == naive(documents)
+    assert packed.num_documents == 600
+
+
+def test_packed_text_is_mapped_and_opens_again(tmp_path: Path) -> None:
+    packed = pack(toy_documents(), TOKENIZER, tmp_path / "packed")
+    again = open_packed(tmp_path / "packed")
+    assert isinstance(again.ids, np.memmap)
+    assert again.ids.tolist() == packed.ids.tolist()
+    assert (again.num_bytes, again.num_documents) == (packed.num_bytes, packed.num_documents)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["ids.npy", "pack.json", "packed"]
+
+
+def words(number: int) -> Tokenizer:
+    return Tokenizer(models.WordLevel({END_OF_TEXT: 0} | {f"w{i}": i for i in range(1, number)}, f"w{number - 1}"))
+
+
+@pytest.mark.parametrize(("vocab_size", "dtype"), [(2**16, "uint16"), (2**16 + 1, "uint32")])
+def test_the_type_holds_the_last_word(tmp_path: Path, vocab_size: int, dtype: str) -> None:
+    packed = pack([f"w{vocab_size - 1}"], words(vocab_size), tmp_path / "packed")
+    assert packed.ids.dtype == dtype
+    assert packed.ids.tolist() == [vocab_size - 1, 0]
+
+
+def test_nothing_to_pack(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="found none"):
+        pack([], TOKENIZER, tmp_path / "packed")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cache_reads_documents_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WIKIRL_CACHE", str(tmp_path))
+    num_read = 0
+
+    def documents() -> Iterator[str]:
+        nonlocal num_read
+        for document in toy_documents():
+            num_read += 1
+            yield document
+
+    first = pack_cached("training", "f1", documents(), TOKENIZER)
+    assert num_read == len(toy_documents())
+    again = pack_cached("training", "f1", documents(), TOKENIZER)
+    assert num_read == len(toy_documents())
+    assert again.ids.tolist() == first.ids.tolist() == naive(toy_documents())
+    other = train_tokenizer(toy_documents(), 280)
+    for part, fingerprint, tokenizer in [
+        ("held-out", "f1", TOKENIZER),
+        ("training", "f2", TOKENIZER),
+        ("training", "f1", other),
+    ]:
+        num_read = 0
+        pack_cached(part, fingerprint, documents(), tokenizer)
+        assert num_read == len(toy_documents()), (part, fingerprint)
+
+
+sizes = {"num_tokens": st.integers(2, 60), "block_length": st.integers(1, 9), "batch_size": st.integers(1, 7)}
+
+
+@settings(max_examples=40, deadline=None)
+@given(**sizes, seed=st.integers(0, 9))
+def test_an_epoch_visits_every_block_once(num_tokens: int, block_length: int, batch_size: int, seed: int) -> None:
+    text = numbered(max(num_tokens, block_length + 1))
+    sampler = BlockSampler(text, block_length, batch_size, seed)
+    blocks = torch.cat([sampler.batch(n) for n in range(-(-3 * sampler.num_blocks // batch_size))])
+    assert blocks.dtype == torch.int64
+    assert torch.equal(blocks - blocks[:, :1], torch.arange(block_length + 1).expand_as(blocks))
+    expected = [block_length * i for i in range((text.num_tokens - 1) // block_length)]
+    for epoch in blocks[: 3 * sampler.num_blocks, 0].reshape(3, -1).tolist():
+        assert sorted(epoch) == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(**sizes, order=st.permutations(range(8)))
+def test_a_batch_depends_on_seed_and_number_alone(
+    num_tokens: int, block_length: int, batch_size: int, order: list[int]
+) -> None:
+    text = numbered(max(num_tokens, block_length + 1))
+    straight, mixed = (BlockSampler(text, block_length, batch_size, 3) for _ in range(2))
+    expected = [straight.batch(n) for n in range(8)]
+    for n in order:
+        assert torch.equal(mixed.batch(n), expected[n])
+
+
+def test_seeds_and_epochs_differ() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        return BlockSampler(numbered(101), 1, 100, seed).batch(epoch)[:, 0].tolist()
+
+    assert order(0, 0) != order(1, 0)
+    assert order(0, 0) != order(0, 1)
+    assert order(0, 0) != list(range(100))
+
+
+def test_too_little_text_for_a_block() -> None:
+    with pytest.raises(CorpusError, match="at least 9 tokens of text; found 8"):
+        BlockSampler(numbered(8), 8, 1, 0)
+    assert BlockSampler(numbered(9), 8, 1, 0).num_blocks == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(**sizes)
+def test_evaluation_covers_every_target_once(num_tokens: int, block_length: int, batch_size: int) -> None:
+    blocks = list(evaluation_blocks(numbered(num_tokens), block_length, batch_size))
+    targets = torch.cat([block[:, 1:].flatten() for block in blocks]).tolist()
+    assert targets == list(range(1, num_tokens))
+    for block in blocks:
+        assert torch.equal(block[:, 1:], block[:, :-1] + 1)
+        assert len(block) <= batch_size
+        assert block.shape[1] <= block_length + 1
