@@ -4,7 +4,8 @@
 
 Counts token trigrams of the packed corpus, mixes p(w|uv), p(w|v), p(w) and the uniform distribution with weights chosen
 by expectation-maximisation (Jelinek–Mercer), per bucket of how often the context was seen, on the last 2 % of the
-corpus, which is left out of the counts, and scores the held-out text under the same tokens and bytes as `wikirl pretrain`.
+corpus, which is left out of the counts, and scores the held-out text under the same tokens and bytes as
+`wikirl pretrain`.
 """
 
 import argparse
@@ -30,6 +31,7 @@ class Counts:
         self.codes, self.counts = np.unique(codes, return_counts=True)
 
     def __call__(self, codes: Ids) -> npt.NDArray[np.float64]:
+        """Counts of n-grams given by code."""
         places = np.minimum(np.searchsorted(self.codes, codes), len(self.codes) - 1)
         return np.where(self.codes[places] == codes, self.counts[places], 0).astype(np.float64)
 
@@ -48,7 +50,12 @@ class Trigram:
         """Probabilities of ids[2:] under order 3, 2, 1, 0 as `[n, 4]`, and the bucket of each context."""
         pairs = ids[:-1] * self.vocab_size + ids[1:]
         context = self.two(pairs[:-1])
-        three = np.divide(self.three(pairs[:-1] * self.vocab_size + ids[2:]), context, where=context > 0, out=np.zeros_like(context))
+        three = np.divide(
+            self.three(pairs[:-1] * self.vocab_size + ids[2:]),
+            context,
+            where=context > 0,
+            out=np.zeros_like(context),
+        )
         two = self.two(pairs[1:]) / np.maximum(self.two_context[ids[1:-1]], 1)
         columns = [three, two, self.one[ids[2:]], np.full(len(three), 1 / self.vocab_size)]
         return np.stack(columns, 1), np.searchsorted(BUCKETS, context, side="right") - 1

@@ -105,5 +105,3 @@ def write_corpus(folder: Path, documents: Sequence[str] | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "corpus.txt").write_text("\n\n".join(documents or toy_documents()), encoding="utf-8")
     return folder
-
-

@@ -126,9 +126,7 @@ def test_a_chart_says_what_it_shows_in_the_colours_of_the_page() -> None:
 def test_a_chart_is_the_same_every_time_and_shares_no_name_with_another() -> None:
     assert pages.line_chart(CHART) == pages.line_chart(CHART)
     assert pages.png_line_chart(CHART) == pages.png_line_chart(CHART)
-    names = [
-        set(re.findall(r'\bid="([^"]*)"', pages.line_chart(replace(CHART, title=title)))) for title in "ab"
-    ]
+    names = [set(re.findall(r'\bid="([^"]*)"', pages.line_chart(replace(CHART, title=title)))) for title in "ab"]
     assert names[0]
     assert not names[0] & names[1]
 

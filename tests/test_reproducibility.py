@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from wikirl.errors import ConfigError
 from wikirl.reproducibility import (
@@ -41,7 +41,7 @@ def test_streams_are_not_correlated() -> None:
 
 
 def dropped() -> Tensor:
-    return F.dropout(torch.ones(200), 0.5)
+    return functional.dropout(torch.ones(200), 0.5)
 
 
 def test_restoring_the_random_state_repeats_dropout() -> None:

@@ -230,7 +230,10 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
             f"Run(Path(sys.argv[1]), {CONFIG!r}, {{}})"
         )
         other = subprocess.run(
-            [sys.executable, "-c", program, str(tmp_path / "run")], capture_output=True, text=True, check=False
+            [sys.executable, "-c", program, str(tmp_path / "run")],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert "RunError" in other.stderr
     with open_run(tmp_path / "run"):

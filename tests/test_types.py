@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
+from tests.helpers import random_batch
 from wikirl.errors import ConfigError
 from wikirl.types import Space, TrajectoryBatch
-
-from tests.helpers import random_batch
 
 numbers = st.floats(allow_nan=False)
 bounds = numbers | st.lists(numbers, min_size=1, max_size=4).map(np.array)

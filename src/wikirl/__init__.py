@@ -37,7 +37,7 @@ _HOMES = {
     "pretrain": "recipes.pretrain",
 }
 
-__all__ = list(_HOMES)  # noqa: PLE0605 - one list of names is enough
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

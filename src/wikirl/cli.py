@@ -17,6 +17,8 @@ from typing import Any
 
 from wikirl.errors import WikiRLError
 
+ABOUT = "Does pre-training a sequence model on something else make it a better learner of decisions from logged data?"
+
 Result = dict[str, Any]
 
 
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """The parser; flags that need a configuration class are added only for the verb that is asked for."""
-    parser = argparse.ArgumentParser(prog="wikirl", description=__import__("wikirl").__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="wikirl", description=ABOUT)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     asked = next((word for word in arguments if not word.startswith("-")), "")
 
@@ -69,7 +71,9 @@ def _finishing(parser: argparse.ArgumentParser, run: Callable[..., Result], show
 
 def _machine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    parser.add_argument("--num-threads", type=int, help="CPU threads (default: PyTorch's choice); the bits depend on it")
+    parser.add_argument(
+        "--num-threads", type=int, help="CPU threads (default: PyTorch's choice); the bits depend on it"
+    )
 
 
 def _use_threads(num_threads: int | None) -> None:
@@ -86,7 +90,9 @@ def _demo(parser: argparse.ArgumentParser) -> None:
         _use_threads(num_threads)
         return demo(out)
 
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for runs and report (default: runs/demo)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/demo"), help="folder for runs and report (default: runs/demo)"
+    )
     parser.add_argument("--num-threads", type=int, help="CPU threads for each of the two arms (default: shared out)")
     _finishing(parser, run, lambda result: result["table"])
 
@@ -98,7 +104,10 @@ def _pretrain(parser: argparse.ArgumentParser) -> None:
         from wikirl.recipes.pretrain import pretrain
 
         _use_threads(num_threads)
-        return {"backbone": str(out), **pretrain(PretrainConfig(**config), out, device=device, precision=precision)}
+        return {
+            "backbone": str(out),
+            **pretrain(PretrainConfig(**config), out, device=device, precision=precision),
+        }
 
     parser.add_argument("--out", type=Path, required=True, help="folder for the model; run again to continue")
     add_fields(parser, PretrainConfig)
@@ -114,10 +123,20 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         from wikirl.recipes.finetune import finetune
 
         _use_threads(num_threads)
-        return {"run": str(out), **finetune(FinetuneConfig(**config), out, device=device, precision=precision)}
+        return {
+            "run": str(out),
+            **finetune(FinetuneConfig(**config), out, device=device, precision=precision),
+        }
 
     def show(result: Result) -> str:
-        return _lines({key: value for key, value in result.items() if key not in ("evaluations", "protocols", "summary", "warnings")} | _score_lines(result))
+        return _lines(
+            {
+                key: value
+                for key, value in result.items()
+                if key not in ("evaluations", "protocols", "summary", "warnings")
+            }
+            | _score_lines(result)
+        )
 
     parser.add_argument("--out", type=Path, required=True, help="run folder; run again to continue")
     add_fields(parser, FinetuneConfig)
@@ -131,7 +150,9 @@ def _score_lines(result: Result) -> Result:
     for summary in result.get("summary", []):
         unit = "" if summary["last_normalized"] is None else " (normalised)"
         kind = "return" if summary["last_normalized"] is None else "normalized"
-        values = ", ".join(f"{rule.replace('_', ' ')} {summary[f'{rule}_{kind}']:.1f}" for rule in ("last", "mean_last_four", "best"))
+        values = ", ".join(
+            f"{rule.replace('_', ' ')} {summary[f'{rule}_{kind}']:.1f}" for rule in ("last", "mean_last_four", "best")
+        )
         lines[f"target {summary['target_return']:g}"] = values + unit
     return lines | {"warning": "; ".join(result["warnings"])} if result.get("warnings") else lines
 
@@ -146,12 +167,31 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     def show(result: Result) -> str:
         if "evaluations" not in result:
             return _lines(result)
-        return _table([{key: value for key, value in entry.items() if key not in ("returns", "lengths", "protocol")} for entry in result["evaluations"]])
+        return _table(
+            [
+                {key: value for key, value in entry.items() if key not in ("returns", "lengths", "protocol")}
+                for entry in result["evaluations"]
+            ]
+        )
 
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder that finetune left")
     parser.add_argument("--environment", help="Gymnasium id (default: the run's own)")
-    parser.add_argument("--target-return", type=float, nargs="+", dest="target_returns", metavar="R", help="returns to ask for (default: the run's)")
-    parser.add_argument("--episodes", type=int, default=100, dest="num_episodes", metavar="N", help="episodes per target (default: 100)")
+    parser.add_argument(
+        "--target-return",
+        type=float,
+        nargs="+",
+        dest="target_returns",
+        metavar="R",
+        help="returns to ask for (default: the run's)",
+    )
+    parser.add_argument(
+        "--episodes",
+        type=int,
+        default=100,
+        dest="num_episodes",
+        metavar="N",
+        help="episodes per target (default: 100)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the episodes (default: 0)")
     _machine_flags(parser)
     _finishing(parser, run, show)
@@ -175,9 +215,25 @@ def _list_datasets() -> Result:
 
 
 def _show_dataset(dataset: str) -> Result:
+    from dataclasses import asdict
+
     from wikirl.trajectories.sources import load_trajectories
 
-    return load_trajectories(dataset).describe()
+    found = load_trajectories(dataset)
+    statistics = asdict(found.statistics)
+    for name in ("observation_mean", "observation_std"):
+        statistics[name] = statistics[name].ravel().tolist()
+    return {
+        "name": found.name,
+        "environment": found.environment,
+        "num_steps": found.num_steps,
+        "num_episodes": found.num_episodes,
+        "observation_space": found.observation_space.to_json(),
+        "action_space": found.action_space.to_json(),
+        **statistics,
+        "fingerprint": found.fingerprint,
+        "details": dict(found.details),
+    }
 
 
 def add_fields(parser: argparse.ArgumentParser, config: type) -> None:
@@ -220,9 +276,14 @@ def _table(rows: list[Result]) -> str:
     if not rows:
         return "none"
     columns = list(rows[0])
-    cells = [[key.replace("_", " ") for key in columns], *([_cell(row[key]) for key in columns] for row in rows)]
+    cells = [
+        [key.replace("_", " ") for key in columns],
+        *([_cell(row[key]) for key in columns] for row in rows),
+    ]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
 
 
 def _cell(value: Any) -> str:

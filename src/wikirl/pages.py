@@ -27,7 +27,7 @@ _LIGHT = ("#0072b2", "#d55e00", "#009e73", "#b0568a")
 _DARK = ("#56b4e9", "#f0a030", "#3cc9a0", "#e59ac5")
 _MARKERS, _DASHES = "osD^", ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 _INK, _GRID = "#1b1f24", "#c9ced6"
-_MOST_MARKERS = 24
+_MOST_MARKERS = 24  # points of a line
 
 
 @final
@@ -95,9 +95,7 @@ def link(path: str, text: str | None = None) -> Html:
 
 def facts(values: Mapping[str, object]) -> Html:
     """Names and values, one pair a line."""
-    pairs = "\n".join(
-        f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>" for key, value in values.items()
-    )
+    pairs = "\n".join(f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>" for key, value in values.items())
     return Html(f"<dl>\n{pairs}\n</dl>")
 
 
@@ -203,7 +201,7 @@ def line_chart(chart: Chart) -> Html:
 def png_line_chart(chart: Chart) -> bytes:
     """The same chart as a PNG file on white, with its title; raises as `line_chart`."""
     drawn = _draw(chart)
-    drawn.suptitle(_plain(chart.title), x=0.02, ha="left", fontsize=11, color=_INK)
+    drawn.suptitle(_plain(chart.title, 60), x=0.02, ha="left", fontsize=11, color=_INK)
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
@@ -245,9 +243,10 @@ def _draw_line(axes: Axes, line: Series, number: int) -> None:
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, linewidth=0)
 
 
-def _plain(text: str) -> str:
-    """Text in which matplotlib finds no mathematics, and no name that hides it from the legend."""
-    return " " * text.startswith("_") + text.replace("$", r"\$")
+def _plain(text: str, longest: int = 32) -> str:
+    """A label without mathematics, short enough to leave room for the chart, and not hidden from the legend."""
+    short = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return " " * short.startswith("_") + short.replace("$", r"\$")
 
 
 def _inline(svg: str, title: str) -> Html:

@@ -20,7 +20,18 @@ from torch import Tensor
 
 from wikirl.errors import ConfigError
 
-PACKAGES = ("wikirl", "torch", "numpy", "transformers", "tokenizers", "safetensors", "gymnasium", "mujoco", "minari", "h5py")
+PACKAGES = (
+    "wikirl",
+    "torch",
+    "numpy",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "gymnasium",
+    "mujoco",
+    "minari",
+    "h5py",
+)
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
@@ -58,7 +69,9 @@ def choose_device(device: str) -> str:
     if device == "auto":
         return "cuda" if available else "cpu"
     if device != "cpu" and not (device.startswith("cuda") and available):
-        raise ConfigError(f"expected device auto, cpu or cuda; found {device!r}, and CUDA is {available} here; use --device cpu")
+        raise ConfigError(
+            f"expected device auto, cpu or cuda; found {device!r}, and CUDA is {available} here; use --device cpu"
+        )
     return device
 
 
@@ -118,7 +131,10 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
 
 
 def _git() -> dict[str, Any] | None:

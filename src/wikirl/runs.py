@@ -123,7 +123,9 @@ class Checkpoint:
         try:
             return load_file(path)
         except (OSError, SafetensorError) as error:
-            raise RunError(f"expected tensors at {path}; found: {error}; delete this checkpoint to use the one before") from error
+            raise RunError(
+                f"expected tensors at {path}; found: {error}; delete this checkpoint to use the one before"
+            ) from error
 
     @property
     def state(self) -> dict[str, Any]:
@@ -145,8 +147,12 @@ class Run:
         existing = folder / "config.json"
         if existing.exists():
             _require_same_config(existing, config)
-        elif folder.is_file() or (folder.is_dir() and not all(_BEGINNING.fullmatch(path.name) for path in folder.iterdir())):
-            raise RunError(f"expected a new or empty folder for the run; {folder} holds something else; choose another --out")
+        elif folder.is_file() or (
+            folder.is_dir() and not all(_BEGINNING.fullmatch(path.name) for path in folder.iterdir())
+        ):
+            raise RunError(
+                f"expected a new or empty folder for the run; {folder} holds something else; choose another --out"
+            )
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         self._lock = (folder / ".lock").open("w")
         try:
@@ -173,11 +179,16 @@ class Run:
         """All lines of metrics.jsonl so far."""
         return read_metrics(self.folder)
 
-    def save_checkpoint(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Json, keep: int = 2) -> None:
+    def save_checkpoint(
+        self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Json, keep: int = 2
+    ) -> None:
         """Save everything needed to continue after `step`, and drop all but the newest `keep` checkpoints."""
         with replacing_folder(self.folder / "checkpoints" / f"step-{step}") as temporary:
             for name, values in tensors.items():
-                save_file({key: value.detach().contiguous().cpu() for key, value in values.items()}, temporary / f"{name}.safetensors")
+                save_file(
+                    {key: value.detach().contiguous().cpu() for key, value in values.items()},
+                    temporary / f"{name}.safetensors",
+                )
             write_json(temporary / "state.json", {"step": step, **state})
         for old in self._checkpoints()[:-keep]:
             shutil.rmtree(old.folder)
@@ -211,7 +222,9 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(f"expected one JSON object on each line of {path}; found: {error}; delete the damaged line") from error
+        raise RunError(
+            f"expected one JSON object on each line of {path}; found: {error}; delete the damaged line"
+        ) from error
 
 
 def _require_same_config(path: Path, config: Json) -> None:

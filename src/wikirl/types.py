@@ -37,7 +37,13 @@ class Space:
     n: int | None = None
 
     @classmethod
-    def box(cls, low: float | npt.NDArray[Any], high: float | npt.NDArray[Any], shape: tuple[int, ...], dtype: str = "float32") -> "Space":
+    def box(
+        cls,
+        low: float | npt.NDArray[Any],
+        high: float | npt.NDArray[Any],
+        shape: tuple[int, ...],
+        dtype: str = "float32",
+    ) -> "Space":
         """A continuous space; bounds that are the same everywhere are kept as one number."""
         return cls(shape, dtype, _collapse(low), _collapse(high))
 

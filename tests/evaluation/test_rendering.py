@@ -27,9 +27,7 @@ def recorded(environment_id: str) -> Recording:
 
 
 def draw(environment_id: str, methods: tuple[Method, ...], size: int = 96, every: int = 8) -> RenderedFrames:
-    return render_recording(
-        recorded(environment_id).qpos, environment_id, size=size, every=every, methods=methods
-    )
+    return render_recording(recorded(environment_id).qpos, environment_id, size=size, every=every, methods=methods)
 
 
 @pytest.mark.parametrize("environment_id", TASKS)
@@ -81,8 +79,7 @@ def test_the_ground_does_not_end() -> None:
     near = recorded("HalfCheetah-v5").qpos[:1]
     far = near + np.array([800.0] + [0.0] * 8)  # a whole number of tiles of 4/3 m
     here, there = (
-        render_recording(rows, "HalfCheetah-v5", size=64, methods=("egl", "osmesa", "joints"))
-        for rows in (near, far)
+        render_recording(rows, "HalfCheetah-v5", size=64, methods=("egl", "osmesa", "joints")) for rows in (near, far)
     )
     if here.method == "joints":
         pytest.skip(f"no GL on this machine: {here.note}")

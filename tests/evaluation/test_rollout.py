@@ -59,9 +59,7 @@ def test_lockstep_equals_a_slow_loop_step_by_step() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(num_episodes=st.integers(1, 9), num_envs=st.integers(1, 12), seed=st.integers(0, 2**40))
-def test_results_do_not_depend_on_how_many_rows_run_at_once(
-    num_episodes: int, num_envs: int, seed: int
-) -> None:
+def test_results_do_not_depend_on_how_many_rows_run_at_once(num_episodes: int, num_envs: int, seed: int) -> None:
     def play(at_once: int) -> Rollout:
         policy = Remembering(2, 2)
         result = rollout(policy, "WikirlCountdown-v0", num_episodes=num_episodes, seed=seed, num_envs=at_once)
@@ -79,9 +77,7 @@ def test_waves_of_a_mujoco_task_reuse_environments_without_trace() -> None:
 
 
 def test_same_seed_same_episodes_and_another_seed_others() -> None:
-    first, again, other = (
-        rollout(Remembering(3, 11), HOPPER, num_episodes=3, seed=seed) for seed in (0, 0, 1)
-    )
+    first, again, other = (rollout(Remembering(3, 11), HOPPER, num_episodes=3, seed=seed) for seed in (0, 0, 1))
     assert_same(first, again)
     assert not np.array_equal(first.returns, other.returns)
     assert len(set(first.returns.tolist())) == 3

@@ -26,9 +26,7 @@ FINITE = st.floats(-1e6, 1e6)
         ("Ant-v5", -325.6, 3879.7),
     ],
 )
-def test_references_are_0_and_100_in_every_version(
-    environment_id: str, minimum: float, maximum: float
-) -> None:
+def test_references_are_0_and_100_in_every_version(environment_id: str, minimum: float, maximum: float) -> None:
     scores = normalized_score(environment_id, np.array([minimum, maximum, (minimum + maximum) / 2]))
     np.testing.assert_allclose(scores, [0.0, 100.0, 50.0], atol=1e-12)
     reference = reference_for(environment_id)
@@ -83,9 +81,7 @@ def test_summary_of_a_short_run_says_how_many_it_averaged() -> None:
 
 
 def test_one_summary_per_target_highest_first() -> None:
-    evaluations = [
-        evaluation(0, mean, target) for mean, target in [(1.0, None), (2.0, 1800.0), (3.0, 3600.0)]
-    ]
+    evaluations = [evaluation(0, mean, target) for mean, target in [(1.0, None), (2.0, 1800.0), (3.0, 3600.0)]]
     assert [(s.target_return, s.last_return) for s in summarize(evaluations)] == [
         (3600.0, 3.0),
         (1800.0, 2.0),
@@ -108,9 +104,7 @@ def test_summary_refuses_nonsense() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    st.lists(FINITE, min_size=1, max_size=9), st.none() | FINITE, st.sampled_from(["Ant-v5", "CartPole-v1"])
-)
+@given(st.lists(FINITE, min_size=1, max_size=9), st.none() | FINITE, st.sampled_from(["Ant-v5", "CartPole-v1"]))
 def test_evaluations_survive_json(returns: list[float], target: float | None, env: str) -> None:
     before = Evaluation.of(env, 7, target, np.array(returns), np.arange(len(returns)))
     assert Evaluation.from_json(json.loads(json.dumps(before.to_json()))) == before
@@ -128,8 +122,6 @@ def test_damaged_evaluations_are_refused(change: dict[str, object]) -> None:
 
 def test_empty_and_incomplete_evaluations_are_refused() -> None:
     with pytest.raises(ConfigError, match="episodes"):
-        Evaluation.from_json(
-            evaluation(1, 2.0).to_json() | {"returns": [], "lengths": [], "normalized": None}
-        )
+        Evaluation.from_json(evaluation(1, 2.0).to_json() | {"returns": [], "lengths": [], "normalized": None})
     with pytest.raises(ConfigError, match="not an evaluation"):
         Evaluation.from_json({})

@@ -16,9 +16,7 @@ class Countdown(gymnasium.Env[npt.NDArray[np.float32], Any]):
         Countdown.open_instances += 1
         self.endless = endless
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
-        self.action_space = (
-            gymnasium.spaces.Discrete(3) if discrete else gymnasium.spaces.Box(-1.0, 1.0, (2,))
-        )
+        self.action_space = gymnasium.spaces.Discrete(3) if discrete else gymnasium.spaces.Box(-1.0, 1.0, (2,))
         self.left = 0
         self.time = 0
 
@@ -86,9 +84,7 @@ class Remembering:
         self.memory = 0.8 * self.memory + drive + 0.3 * rewards[:, None]
         actions = np.sin(self.memory).astype(np.float32)
         live = np.ones(len(actions), dtype=bool) if active is None else active
-        self.calls.append(
-            {"observations": observations, "rewards": rewards, "active": live.copy(), "actions": actions}
-        )
+        self.calls.append({"observations": observations, "rewards": rewards, "active": live.copy(), "actions": actions})
         return np.where(live[:, None], actions, 0.0).astype(np.float32)
 
 

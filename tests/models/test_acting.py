@@ -22,9 +22,7 @@ def episodes(seed: int = 0) -> tuple[Array, Array]:
     return generator.normal(size=(STEPS, ROWS, OBSERVATION_SIZE)), rewards
 
 
-def play(
-    policy: DecisionTransformerPolicy, observations: Array, rewards: Array, active: Array | None = None
-) -> Array:
+def play(policy: DecisionTransformerPolicy, observations: Array, rewards: Array, active: Array | None = None) -> Array:
     """Actions [T,E,A]."""
     policy.reset(observations.shape[1], seed=0)
     return np.stack(
@@ -93,9 +91,7 @@ def test_what_left_the_window_is_forgotten() -> None:
     other[0] += 10
     with_memory, without = tiny_policy(context_length=STEPS), tiny_policy(context_length=1)
     assert (play(with_memory, observations, rewards)[-1] != play(with_memory, other, rewards)[-1]).all()
-    np.testing.assert_array_equal(
-        play(without, observations, rewards)[1:], play(without, other, rewards)[1:]
-    )
+    np.testing.assert_array_equal(play(without, observations, rewards)[1:], play(without, other, rewards)[1:])
 
 
 def test_a_reward_counts_against_the_return_to_go() -> None:

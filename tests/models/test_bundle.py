@@ -135,7 +135,15 @@ def test_a_foreign_config(bundle: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["backbone", "decision_transformer", "observation_space", "action_space", "context_length", "target_return"]
+    "key",
+    [
+        "backbone",
+        "decision_transformer",
+        "observation_space",
+        "action_space",
+        "context_length",
+        "target_return",
+    ],
 )
 @pytest.mark.parametrize("value", [None, [], {"unheard": 1}])
 def test_a_config_with_a_hole(bundle: Path, key: str, value: Any) -> None:

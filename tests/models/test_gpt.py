@@ -74,7 +74,12 @@ def test_variants_really_differ() -> None:
         return torch.as_tensor(tiny_gpt(**changes)(normal(1, 6, 16)))
 
     base = hidden(activation="gelu_new")
-    for changes in ({"activation": "relu"}, {"activation": "gelu"}, {"scale_by_inverse_layer": True}, {"num_heads": 1}):
+    for changes in (
+        {"activation": "relu"},
+        {"activation": "gelu"},
+        {"scale_by_inverse_layer": True},
+        {"num_heads": 1},
+    ):
         assert not torch.equal(hidden(**changes), base), changes
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from wikirl.errors import ConfigError
 from wikirl.models import word_clusters as module
@@ -18,7 +18,7 @@ def table(num_words: int = 200, width: int = 6, seed: int = 0) -> Tensor:
 
 
 def best_cosines(words: Tensor, centres: Tensor) -> Tensor:
-    return (F.normalize(words, dim=-1) @ F.normalize(centres, dim=-1).T).amax(dim=-1)
+    return (functional.normalize(words, dim=-1) @ functional.normalize(centres, dim=-1).T).amax(dim=-1)
 
 
 def slow_k_means(words: Tensor, num_clusters: int, seed: int) -> Tensor:
@@ -54,7 +54,7 @@ def test_centres_have_unit_length_and_none_is_empty(num_words: int, num_clusters
     centres = word_clusters(words, num_clusters, seed=seed)
     assert centres.shape == (num_clusters, 4)
     torch.testing.assert_close(centres.norm(dim=-1), torch.ones(num_clusters))
-    _, nearest = assign(F.normalize(words, dim=-1), centres)
+    _, nearest = assign(functional.normalize(words, dim=-1), centres)
     assert set(nearest.tolist()) == set(range(num_clusters))
 
 
@@ -97,7 +97,7 @@ def test_the_result_depends_on_table_and_seed_alone() -> None:
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    points, centres = F.normalize(table(), dim=-1), F.normalize(table(9, seed=1), dim=-1)
+    points, centres = functional.normalize(table(), dim=-1), functional.normalize(table(9, seed=1), dim=-1)
     whole = assign(points, centres)
     monkeypatch.setattr(module, "CHUNK", 7)
     parts = assign(points, centres)
@@ -121,5 +121,5 @@ def test_results_are_kept_by_content(tmp_path: Path) -> None:
 
 
 def test_more_clusters_than_words() -> None:
-    with pytest.raises(ConfigError, match="at most 200 clusters.*found 201"):
+    with pytest.raises(ConfigError, match=r"at most 200 clusters.*found 201"):
         word_clusters(table(), 201)

@@ -79,9 +79,7 @@ def build(case: str) -> DecisionTransformer:
 
 
 def _scratch() -> GPTConfig:
-    return GPTConfig(
-        hidden_size=64, inner_size=256, embedding_dropout=0.0, attention_dropout=0.0, residual_dropout=0.0
-    )
+    return GPTConfig(hidden_size=64, inner_size=256, embedding_dropout=0.0, attention_dropout=0.0, residual_dropout=0.0)
 
 
 def batch_of(arrays: dict[str, Any], prefix: str = "") -> TrajectoryBatch:
@@ -91,7 +89,11 @@ def batch_of(arrays: dict[str, Any], prefix: str = "") -> TrajectoryBatch:
         return torch.from_numpy(arrays[prefix + name])
 
     return TrajectoryBatch(
-        tensor("observations"), tensor("actions"), tensor("returns_to_go")[:, :-1], tensor("timesteps"), tensor("mask").bool()
+        tensor("observations"),
+        tensor("actions"),
+        tensor("returns_to_go")[:, :-1],
+        tensor("timesteps"),
+        tensor("mask").bool(),
     )
 
 
@@ -103,5 +105,9 @@ def history_of(arrays: dict[str, Any], n: int, context_length: int) -> Trajector
 
     timesteps = tail("timesteps")
     return TrajectoryBatch(
-        tail("observations"), tail("actions"), tail("returns_to_go")[..., None], timesteps, torch.ones_like(timesteps).bool()
+        tail("observations"),
+        tail("actions"),
+        tail("returns_to_go")[..., None],
+        timesteps,
+        torch.ones_like(timesteps).bool(),
     )

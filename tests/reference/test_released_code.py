@@ -22,8 +22,8 @@ from tests.reference.released import (
     our_name,
 )
 from wikirl.models.decision_transformer import DecisionTransformer
-from wikirl.training.losses import alignment_anneal, alignment_paper, alignment_released, masked_action_mse
 from wikirl.training.loop import StepMetrics, Term, train
+from wikirl.training.losses import alignment_anneal, alignment_paper, alignment_released, masked_action_mse
 from wikirl.training.optimizer import constant_after_warmup, make_optimizer, parameter_groups
 from wikirl.types import TrajectoryBatch
 
@@ -61,7 +61,8 @@ def test_alignment_losses() -> None:
     everywhere = torch.ones(tokens.shape[:2], dtype=torch.bool)
     close(alignment_released(tokens, centres), arrays["alignment_released"])
     close(
-        alignment_released(tokens, centres, normalize=False), arrays["alignment_released_cotraining_unnormalised"]
+        alignment_released(tokens, centres, normalize=False),
+        arrays["alignment_released_cotraining_unnormalised"],
     )
     close(alignment_paper(tokens, centres, everywhere), arrays["alignment_paper_max_cosine"])
 
@@ -89,7 +90,9 @@ def test_three_optimizer_steps(case: str) -> None:
             continue
         change = (after[our_name(str(name))] - before[our_name(str(name))]).detach().double()
         assert change.norm().item() == pytest.approx(norm, rel=1e-4, abs=1e-9), name
-        assert change.sum().item() == pytest.approx(total, rel=1e-3, abs=1e-4 * max(norm, 1e-9) * change.numel() ** 0.5), name
+        assert change.sum().item() == pytest.approx(
+            total, rel=1e-3, abs=1e-4 * max(norm, 1e-9) * change.numel() ** 0.5
+        ), name
 
 
 def three_steps(case: str, arrays: dict[str, Any], model: DecisionTransformer) -> list[StepMetrics]:

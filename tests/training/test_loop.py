@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from tests.helpers import random_batch, tiny_gpt, tiny_transformer
 from wikirl.errors import DivergedError
 from wikirl.models.decision_transformer import DecisionTransformer
 from wikirl.reproducibility import random_state, restore_random_state, seed_everything
-from wikirl.training.losses import masked_action_mse
 from wikirl.training.loop import Objective, StepMetrics, Term, train
+from wikirl.training.losses import masked_action_mse
 from wikirl.training.optimizer import (
     constant_after_warmup,
     load_optimizer_tensors,
@@ -94,7 +94,10 @@ def one_parameter(value: Callable[[Tensor, int], Tensor], start: float = 1.0, **
     optimizer = make_optimizer([{"params": [parameter], "lr": 0.1, "weight_decay": 0.0}])
     return list(
         train(
-            lambda step: {"value": Term(value(parameter, step))}, optimizer, constant_after_warmup(0), **options
+            lambda step: {"value": Term(value(parameter, step))},
+            optimizer,
+            constant_after_warmup(0),
+            **options,
         )
     )
 
@@ -135,9 +138,7 @@ def test_gradients_are_clipped_by_their_global_norm(clip_norm: float, expected: 
 def test_a_parameter_that_stands_twice_counts_once_in_the_norm() -> None:
     weight = nn.Parameter(torch.zeros(1))
     optimizer = make_optimizer([{"params": [weight, weight], "lr": 0.1, "weight_decay": 0.0}])
-    (metrics,) = train(
-        lambda _: {"value": Term(3 * weight.sum())}, optimizer, constant_after_warmup(0), num_steps=1
-    )
+    (metrics,) = train(lambda _: {"value": Term(3 * weight.sum())}, optimizer, constant_after_warmup(0), num_steps=1)
     assert metrics.gradient_norm == pytest.approx(3)
     assert weight.grad is not None
     assert weight.grad.item() == pytest.approx(0.25, rel=1e-4)
@@ -153,7 +154,10 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_reaches_the_weights(ba
     parameter = nn.Parameter(torch.ones(2))
     optimizer = make_optimizer([{"params": [parameter], "lr": 0.1, "weight_decay": 0.0}])
     steps = train(
-        lambda step: {"fine": Term(parameter.sum()), "odd": Term(parameter.sum() * (bad if step == 3 else 1.0))},
+        lambda step: {
+            "fine": Term(parameter.sum()),
+            "odd": Term(parameter.sum() * (bad if step == 3 else 1.0)),
+        },
         optimizer,
         constant_after_warmup(0),
         num_steps=5,
@@ -173,7 +177,10 @@ def test_gradients_that_are_no_numbers_stop_the_run_before_they_reach_the_weight
     with pytest.raises(DivergedError, match="gradient"):
         list(
             train(
-                lambda _: {"root": Term(parameter.sqrt().sum())}, optimizer, constant_after_warmup(0), num_steps=2
+                lambda _: {"root": Term(parameter.sqrt().sum())},
+                optimizer,
+                constant_after_warmup(0),
+                num_steps=2,
             )
         )
     assert torch.equal(parameter, torch.zeros(2))
@@ -194,5 +201,5 @@ def test_frozen_parameters_do_not_move(what: Any) -> None:
 
 def test_it_learns() -> None:
     target = torch.tensor([0.3, -0.2])
-    losses = [m.loss for m in one_parameter(lambda p, _: F.mse_loss(p, target), num_steps=100)]
+    losses = [m.loss for m in one_parameter(lambda p, _: functional.mse_loss(p, target), num_steps=100)]
     assert losses[-1] < losses[0] / 100

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from wikirl.training.losses import (
     alignment_anneal,
@@ -109,7 +109,7 @@ def test_annealing_at_its_ends() -> None:
 
 
 def plain(hidden: Tensor, words: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy((hidden @ words.T).flatten(0, 1), targets.flatten())
+    return functional.cross_entropy((hidden @ words.T).flatten(0, 1), targets.flatten())
 
 
 def language(dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,9 +119,7 @@ def language(dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]
 
 
 # The head's sums are kept in float32 whatever comes in.
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.float64, 2e-6), (torch.bfloat16, 3e-2)]
-)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.float64, 2e-6), (torch.bfloat16, 3e-2)])
 @pytest.mark.parametrize("chunk", [1, 4, 21, 256])
 def test_next_token_loss_is_cross_entropy(dtype: torch.dtype, tolerance: float, chunk: int) -> None:
     hidden, words, targets = language(dtype)
@@ -179,3 +177,15 @@ def test_what_is_frozen_gets_no_gradient() -> None:
         assert frozen.grad is None
     assert hidden.grad is not None
     assert words.grad is not None
+
+
+def test_confident_mistakes_keep_their_size_and_gradient() -> None:
+    hidden = torch.tensor([[[70.0]]], requires_grad=True)
+    words, targets = torch.tensor([[1.0], [0.0]]), torch.tensor([[1]])
+    loss = next_token_loss(hidden, words, targets)
+    assert loss.item() == pytest.approx(70)
+    (gradient,) = torch.autograd.grad(loss, hidden)
+    assert gradient.item() == pytest.approx(1)
+    with torch.no_grad():
+        assert next_token_loss(hidden * 3, words, targets).item() == pytest.approx(210)
+    assert next_token_loss(hidden * 3, words, targets).item() == pytest.approx(210)

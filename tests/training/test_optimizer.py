@@ -14,6 +14,8 @@ from wikirl.errors import RunError
 from wikirl.models.decision_transformer import DecisionTransformer
 from wikirl.training.optimizer import (
     Grouping,
+    MuonAndAdamW,
+    Optimizer,
     constant_after_warmup,
     linear_decay_after_warmup,
     load_optimizer_tensors,
@@ -88,7 +90,10 @@ def test_rates_and_decays_of_the_groups() -> None:
 
 def toy_parameters() -> list[nn.Parameter]:
     generator = torch.Generator().manual_seed(0)
-    return [nn.Parameter(torch.randn(4, 3, generator=generator)), nn.Parameter(torch.randn(3, generator=generator))]
+    return [
+        nn.Parameter(torch.randn(4, 3, generator=generator)),
+        nn.Parameter(torch.randn(3, generator=generator)),
+    ]
 
 
 def toy_groups(parameters: list[nn.Parameter], duplicated: bool) -> list[dict[str, Any]]:
@@ -184,3 +189,55 @@ def test_state_of_another_model_is_refused() -> None:
     smaller = make_optimizer([{"params": toy_parameters()[:1], "lr": 0.1}])
     with pytest.raises(RunError, match="another model"):
         load_optimizer_tensors(smaller, tensors)
+
+
+def toy_muon(parameters: list[nn.Parameter]) -> MuonAndAdamW:
+    rates = {"learning_rate": 0.1, "others_learning_rate": 0.02}
+    return MuonAndAdamW(parameters[:2], parameters[2:], **rates, weight_decay=0.2)
+
+
+def muon_parameters() -> list[nn.Parameter]:
+    return [*(nn.Parameter(p.detach()) for p in (torch.eye(3, 5), torch.ones(4, 2) * 0.3)), *toy_parameters()]
+
+
+def muon_step(parameters: list[nn.Parameter], optimizer: Optimizer, step: int) -> None:
+    for parameter in parameters:
+        parameter.grad = torch.sin(parameter.detach() * 3 + step)
+    optimizer.step()
+
+
+def test_muon_takes_the_matrices_and_adamw_the_rest() -> None:
+    parameters, plain = muon_parameters(), muon_parameters()
+    optimizer = toy_muon(parameters)
+    assert isinstance(optimizer, Optimizer)
+    listed = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    assert listed == [id(parameter) for parameter in parameters]
+    assert [group["peak_lr"] for group in optimizer.param_groups] == [0.1, 0.02]
+    set_rates(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.01]
+
+    adamw = make_optimizer([{"params": plain[2:], "lr": 0.01, "weight_decay": 0.2}], betas=(0.9, 0.95))
+    muon = torch.optim.Muon(plain[:2], lr=0.05, weight_decay=0.2, adjust_lr_fn="match_rms_adamw")
+    for step in range(3):
+        muon_step(parameters, optimizer, step)
+        muon_step(plain[2:], adamw, step)
+        muon_step(plain[:2], muon, step)
+    assert all(torch.equal(one, other) for one, other in zip(parameters, plain, strict=True))
+    optimizer.zero_grad()
+    assert all(parameter.grad is None for parameter in parameters)
+
+
+def test_saved_state_of_both_continues_to_the_same_bits(tmp_path: Path) -> None:
+    parameters = muon_parameters()
+    optimizer = toy_muon(parameters)
+    for step in range(3):
+        muon_step(parameters, optimizer, step)
+    save_file(optimizer_tensors(optimizer), tmp_path / "optimizer.safetensors")
+    others = [nn.Parameter(parameter.detach().clone()) for parameter in parameters]
+    resumed = toy_muon(others)
+    load_optimizer_tensors(resumed, load_file(tmp_path / "optimizer.safetensors"))
+    assert optimizer_tensors(resumed).keys() == optimizer_tensors(optimizer).keys()
+    for step in range(3, 6):
+        muon_step(parameters, optimizer, step)
+        muon_step(others, resumed, step)
+    assert all(torch.equal(one, other) for one, other in zip(parameters, others, strict=True))

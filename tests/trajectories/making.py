@@ -26,9 +26,7 @@ def make_fields(lengths: Sequence[int] = (3, 5, 2), *, discrete: bool = False, s
     }
 
 
-def make_dataset(
-    lengths: Sequence[int] = (3, 5, 2), *, discrete: bool = False, seed: int = 0
-) -> TrajectoryDataset:
+def make_dataset(lengths: Sequence[int] = (3, 5, 2), *, discrete: bool = False, seed: int = 0) -> TrajectoryDataset:
     return build_dataset("toy", **make_fields(lengths, discrete=discrete, seed=seed), environment="Toy-v0")
 
 

@@ -122,9 +122,7 @@ def test_files_that_are_no_archives(tmp_path: Path) -> None:
         read_npz(path, name="logs")
     position = whole.index(b"rewards.npy") + 150
     path.write_bytes(
-        whole[:position]
-        + bytes(255 - byte for byte in whole[position : position + 8])
-        + whole[position + 8 :]
+        whole[:position] + bytes(255 - byte for byte in whole[position : position + 8]) + whole[position + 8 :]
     )
     with pytest.raises(DatasetError, match=r"logs\.npz: not a readable"):
         read_npz(path, name="logs")

@@ -48,9 +48,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     folder = tmp_path / "served"
     folder.mkdir()
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=folder)
-    ) as running:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
         monkeypatch.setattr(d4rl, "URL", f"http://127.0.0.1:{running.server_port}/{{file}}")
@@ -103,9 +101,7 @@ def test_missing_keys_are_named(tmp_path: Path) -> None:
     arrays = marked(make_fields())
     del arrays["actions"]
     path = _write(tmp_path / "set.hdf5", {**arrays, "actions/nested": np.zeros(3)})
-    with pytest.raises(
-        DatasetError, match="set: actions missing; found observations, rewards, terminals, timeouts"
-    ):
+    with pytest.raises(DatasetError, match="set: actions missing; found observations, rewards, terminals, timeouts"):
         d4rl.read_hdf5(path, name="set")
 
 
@@ -157,9 +153,7 @@ def test_broken_downloads_leave_nothing_and_say_where_to_put_the_file(
     assert list((home / "cache" / "d4rl").iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "name", ["hopper-medium", "hopper-medium-v1", "hoper-medium-v2", "../../etc-medium-v2", ""]
-)
+@pytest.mark.parametrize("name", ["hopper-medium", "hopper-medium-v1", "hoper-medium-v2", "../../etc-medium-v2", ""])
 def test_unknown_names(home: Path, name: str) -> None:
     with pytest.raises(DatasetError, match="is unknown; there are hopper"):
         d4rl.find_or_download(name)

@@ -49,9 +49,7 @@ def _buffers(fields: dict[str, Any], wrap: Any = lambda observations: observatio
     return buffers
 
 
-def _create(
-    dataset_id: str, buffers: list[Any], observations: Any = BOX, actions: Any = ACTIONS, **more: Any
-) -> None:
+def _create(dataset_id: str, buffers: list[Any], observations: Any = BOX, actions: Any = ACTIONS, **more: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # minari recommends to describe a dataset at length
         create_dataset_from_buffers(
@@ -210,9 +208,7 @@ def test_arrow_is_refused(root: Path) -> None:
 
 def test_offline_says_what_is_there_at_once(root: Path) -> None:
     _create("toy-v0", _buffers(make_fields()))
-    with pytest.raises(
-        DatasetError, match=r"is not in .*minari \(there: toy-v0\) and HF_HUB_OFFLINE forbids"
-    ):
+    with pytest.raises(DatasetError, match=r"is not in .*minari \(there: toy-v0\) and HF_HUB_OFFLINE forbids"):
         source_files("mujoco/hopper/medium-v0")
 
 

@@ -45,9 +45,7 @@ def test_every_protocol_is_read(tmp_path: Path, protocol: int, discrete: bool) -
 
 def test_numpy_1_paths_are_read(tmp_path: Path) -> None:
     fields = make_fields()
-    content = pickle.dumps(
-        _episodes(fields), protocol=2
-    )  # protocol 2 names globals in lines that can be edited
+    content = pickle.dumps(_episodes(fields), protocol=2)  # protocol 2 names globals in lines that can be edited
     assert b"numpy._core.multiarray\n" in content
     path = tmp_path / "logs.pkl"
     path.write_bytes(content.replace(b"numpy._core.multiarray\n", b"numpy.core.multiarray\n"))
@@ -57,9 +55,7 @@ def test_numpy_1_paths_are_read(tmp_path: Path) -> None:
 def test_lists_of_numbers_are_read(tmp_path: Path) -> None:
     fields = make_fields()
     lists = [{key: value.tolist() for key, value in episode.items()} for episode in _episodes(fields)]
-    assert same_data(
-        read_pickle(_dump(tmp_path / "logs.pkl", lists), name="logs"), build_dataset("logs", **fields)
-    )
+    assert same_data(read_pickle(_dump(tmp_path / "logs.pkl", lists), name="logs"), build_dataset("logs", **fields))
 
 
 arrays = st.sampled_from(["<f4", ">f8", "<i8", ">i2", "u1", "?", "<f2"])
@@ -98,14 +94,10 @@ class _Runs:
         (np.fromfile, r"numpy.*fromfile"),
     ],
 )
-def test_other_globals_are_refused_by_name_and_not_run(
-    tmp_path: Path, protocol: int, function: Any, name: str
-) -> None:
+def test_other_globals_are_refused_by_name_and_not_run(tmp_path: Path, protocol: int, function: Any, name: str) -> None:
     mark = tmp_path / "ran"
     path = _dump(tmp_path / "evil.pkl", [_Runs(function, f"touch {mark}")], protocol)
-    with pytest.raises(
-        DatasetError, match=rf"evil\.pkl: the pickle wants to run {name}, which is refused"
-    ) as caught:
+    with pytest.raises(DatasetError, match=rf"evil\.pkl: the pickle wants to run {name}, which is refused") as caught:
         read_pickle(path, name="evil")
     assert "\n" not in str(caught.value)
     assert not mark.exists()
@@ -155,9 +147,7 @@ def test_a_dtype_state_with_forged_flags_is_refused(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.floats(0, 1, exclude_max=True), st.integers(0, 5))
-def test_truncated_pickles_give_one_line(
-    tmp_path_factory: pytest.TempPathFactory, share: float, protocol: int
-) -> None:
+def test_truncated_pickles_give_one_line(tmp_path_factory: pytest.TempPathFactory, share: float, protocol: int) -> None:
     whole = pickle.dumps(_episodes(make_fields()), protocol=protocol)
     path = tmp_path_factory.mktemp("pickles") / "half.pkl"
     path.write_bytes(whole[: int(share * len(whole))])

@@ -27,29 +27,23 @@ def _slow_window(dataset: TrajectoryDataset, step: int, context_length: int) -> 
     zero_observation = np.zeros_like(dataset.observations[0])
     zero_action = np.zeros_like(dataset.actions[0])
     return {
-        "observations": np.stack(
-            [zero_observation] * padding + [dataset.observations[i] for i in range(step, stop)]
-        ),
+        "observations": np.stack([zero_observation] * padding + [dataset.observations[i] for i in range(step, stop)]),
         "actions": np.stack([zero_action] * padding + [dataset.actions[i] for i in range(step, stop)]),
-        "returns_to_go": np.array(
-            [0.0] * padding + [float(dataset.returns_to_go[i]) for i in range(step, stop)]
-        )[:, None],
+        "returns_to_go": np.array([0.0] * padding + [float(dataset.returns_to_go[i]) for i in range(step, stop)])[
+            :, None
+        ],
         "timesteps": np.array([0] * padding + [i - int(dataset.starts[episode]) for i in range(step, stop)]),
         "mask": np.array([False] * padding + [True] * (stop - step)),
     }
 
 
 def _equal(first: TrajectoryBatch, second: TrajectoryBatch) -> bool:
-    return all(
-        torch.equal(getattr(first, field), getattr(second, field)) for field in first.__dataclass_fields__
-    )
+    return all(torch.equal(getattr(first, field), getattr(second, field)) for field in first.__dataclass_fields__)
 
 
 @settings(max_examples=40, deadline=None)
 @given(lengths_strategy, st.integers(1, 12), st.booleans(), st.integers(0, 100))
-def test_every_window_equals_the_slow_one(
-    lengths: list[int], context_length: int, discrete: bool, seed: int
-) -> None:
+def test_every_window_equals_the_slow_one(lengths: list[int], context_length: int, discrete: bool, seed: int) -> None:
     dataset = make_dataset(lengths, discrete=discrete)
     batch = ContextSampler(dataset, context_length, np.random.default_rng(seed)).sample(8)
     drawn = np.random.default_rng(seed).integers(dataset.num_steps, size=8)
@@ -114,18 +108,14 @@ def test_state_replays_the_same_batches(bits: Any) -> None:
 def test_foreign_or_damaged_state_is_refused() -> None:
     sampler = ContextSampler(make_dataset(), 4, np.random.default_rng(0))
     with pytest.raises(RunError, match="'MT19937', expected PCG64"):
-        sampler.load_state(
-            ContextSampler(make_dataset(), 4, np.random.Generator(np.random.MT19937(0))).state()
-        )
+        sampler.load_state(ContextSampler(make_dataset(), 4, np.random.Generator(np.random.MT19937(0))).state())
     with pytest.raises(RunError, match="damaged"):
         sampler.load_state({"bit_generator": "PCG64"})
 
 
 @settings(max_examples=40, deadline=None)
 @given(lengths_strategy, st.integers(1, 12), st.integers(1, 7))
-def test_consecutive_windows_hold_every_step_once(
-    lengths: list[int], context_length: int, batch_size: int
-) -> None:
+def test_consecutive_windows_hold_every_step_once(lengths: list[int], context_length: int, batch_size: int) -> None:
     dataset = make_dataset(lengths)
     batches = list(consecutive_windows(dataset, context_length, batch_size))
     assert all(len(batch.mask) == batch_size for batch in batches[:-1])

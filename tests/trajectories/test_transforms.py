@@ -22,9 +22,7 @@ lengths_strategy = st.lists(st.integers(1, 7), min_size=2, max_size=7)
 
 def _with_returns(lengths: list[int], returns: list[float]) -> TrajectoryDataset:
     fields = make_fields(lengths)
-    fields["rewards"] = np.concatenate(
-        [[value] + [0.0] * (n - 1) for n, value in zip(lengths, returns, strict=True)]
-    )
+    fields["rewards"] = np.concatenate([[value] + [0.0] * (n - 1) for n, value in zip(lengths, returns, strict=True)])
     return build_dataset("toy", **fields)
 
 

@@ -131,9 +131,7 @@ def crosses_versions(dataset_environment: str, evaluation_environment: str) -> s
     name, number = split_id(evaluation_environment)
     place = f"the data are from {dataset_environment}, the score is from {evaluation_environment}"
     if data_name != name:
-        return (
-            f"other task: the data are from {dataset_environment}, the score is from {evaluation_environment}"
-        )
+        return f"other task: the data are from {dataset_environment}, the score is from {evaluation_environment}"
     if data_version == number:
         return None
     if None not in (data_version, number) and {data_version, number} <= {2, 3, 4}:
@@ -159,18 +157,14 @@ def _check_id(environment_id: str) -> None:
         try:
             importlib.import_module("ale_py")  # registers the Atari environments on import
         except ModuleNotFoundError as error:
-            raise MissingExtraError(
-                f"{environment_id} needs the Atari emulator; pip install ale-py"
-            ) from error
+            raise MissingExtraError(f"{environment_id} needs the Atari emulator; pip install ale-py") from error
 
 
 def _is_dropped(environment_id: str) -> bool:
     """Whether Gymnasium still lists the id but refuses to make it: MuJoCo tasks that ran on mujoco-py."""
     name, number = split_id(environment_id)
     successor = gymnasium.registry.get(f"{name}-v4")
-    return (
-        number in (2, 3) and successor is not None and "gymnasium.envs.mujoco" in str(successor.entry_point)
-    )
+    return number in (2, 3) and successor is not None and "gymnasium.envs.mujoco" in str(successor.entry_point)
 
 
 def _close_matches(environment_id: str) -> str:

@@ -149,9 +149,7 @@ def require_same_protocol(protocols: Sequence[Protocol], *, may_differ: Collecti
     for other in protocols[1:]:
         names = [name for name in differing_fields(protocols[0], other) if name not in may_differ]
         if names:
-            detail = "; ".join(
-                f"{name}: {_value(protocols[0], name)} and {_value(other, name)}" for name in names
-            )
+            detail = "; ".join(f"{name}: {_value(protocols[0], name)} and {_value(other, name)}" for name in names)
             raise ConfigError(f"these scores were made under different protocols ({detail}); use two tables")
 
 

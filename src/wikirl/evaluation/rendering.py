@@ -129,14 +129,10 @@ def to_gif(frames: UInt8[np.ndarray, "F H W 3"], seconds_per_frame: float) -> by
     # well.
     sample = np.concatenate(list(filmstrip(frames, 6)))
     palette = Image.fromarray(sample).quantize(_GIF_COLOURS)
-    pictures = [
-        Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
-    ]
+    pictures = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     milliseconds = max(20, round(seconds_per_frame * 100) * 10)
     buffer = io.BytesIO()
-    pictures[0].save(
-        buffer, format="GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0
-    )
+    pictures[0].save(buffer, format="GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
     return buffer.getvalue()
 
 

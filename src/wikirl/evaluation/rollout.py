@@ -95,9 +95,7 @@ def rollout(
         limit = step_limit(spec_of(environments[0], environment_id), max_steps)
         for first in range(0, num_episodes, len(environments)):
             rows = environments[: num_episodes - first]
-            parts.append(
-                play(policy, rows, first, seed, limit, delayed_reward=delayed_reward, on_step=on_step)
-            )
+            parts.append(play(policy, rows, first, seed, limit, delayed_reward=delayed_reward, on_step=on_step))
     finally:
         for environment in environments:
             environment.close()
@@ -126,10 +124,7 @@ def play(
     num_rows = len(environments)
     policy.reset(num_rows, episode_seed(seed, first, _POLICY_STREAM))
     observations = np.stack(
-        [
-            environment.reset(seed=episode_seed(seed, first + row))[0]
-            for row, environment in enumerate(environments)
-        ]
+        [environment.reset(seed=episode_seed(seed, first + row))[0] for row, environment in enumerate(environments)]
     )
     rewards, returns = np.zeros(num_rows), np.zeros(num_rows)
     lengths = np.zeros(num_rows, dtype=np.int64)
@@ -211,9 +206,7 @@ def _usable_actions(
         expectation = f"an integer from 0 to {choices - 1}"
     if not fits[active].all():
         row = int(np.flatnonzero(active & ~fits)[0])
-        raise ConfigError(
-            f"at step {step} the policy returned {actions[row]} for row {row}, expected {expectation}"
-        )
+        raise ConfigError(f"at step {step} the policy returned {actions[row]} for row {row}, expected {expectation}")
     if isinstance(space, gymnasium.spaces.Box):
         clipped = np.clip(actions, space.low, space.high)
         clipped[~active] = 0  # rows that are done may hold anything, NaN too, which not every dtype can take

@@ -98,8 +98,7 @@ def normalized_score(environment_id: str, returns: Float[np.ndarray, "*N"]) -> F
     reference = reference_for(environment_id)
     if reference is None:
         raise ConfigError(
-            f"no reference scores are known for {environment_id}, only for {', '.join(_REFERENCES)}; "
-            "report raw returns"
+            f"no reference scores are known for {environment_id}, only for {', '.join(_REFERENCES)}; report raw returns"
         )
     return 100.0 * (returns - reference.minimum) / (reference.maximum - reference.minimum)
 
@@ -159,9 +158,7 @@ class Evaluation:
                 None if normalized is None else tuple(float(item) for item in normalized),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(
-                f"not an evaluation: {type(error).__name__} {error}, found {value!r}"
-            ) from error
+            raise ConfigError(f"not an evaluation: {type(error).__name__} {error}, found {value!r}") from error
         counts = {len(evaluation.returns), len(evaluation.lengths)}
         counts |= set() if evaluation.normalized is None else {len(evaluation.normalized)}
         if len(counts) != 1 or counts == {0}:

@@ -118,9 +118,7 @@ def _opening(summary: Json) -> Html:
 
 def _charts(summary: Json) -> Html:
     runs = next(iter(summary["arms"].values()))["runs"]
-    lines = (
-        "" if len(runs) == 1 else f"Lines: means over {num_seeds(len(runs))}; shades: from lowest to highest."
-    )
+    lines = "" if len(runs) == 1 else f"Lines: means over {num_seeds(len(runs))}; shades: from lowest to highest."
     score = pages.line_chart(_score_chart(summary))
     title = "Training loss against updates"
     loss = pages.line_chart(Chart(title, "updates", "squared action error", _curves(summary, "loss")))
@@ -260,9 +258,7 @@ def _commands(summary: Json) -> Html:
         [
             pages.paragraph("The demo is these commands, and this page is made from what they leave behind."),
             pages.code("\n".join(summary["commands"])),
-            pages.paragraph(
-                "Run folders: ", pages.join([pages.link(f"{name}/", name) for name in names], ", "), "."
-            ),
+            pages.paragraph("Run folders: ", pages.join([pages.link(f"{name}/", name) for name in names], ", "), "."),
             pages.paragraph("Every number of this page: ", pages.link("summary.json"), "."),
         ]
     )

@@ -79,9 +79,7 @@ def make_runs(plans: Sequence[RunPlan], *, num_parallel: int, num_threads: int) 
         RunError: a run ended badly; the others are stopped first. The message repeats the run's own.
         KeyboardInterrupt: as asked for.
     """
-    waiting = list(
-        plans
-    )  # finished ones too: they return at once, and refuse if they are of another configuration
+    waiting = list(plans)  # finished ones too: they return at once, and refuse if they are of another configuration
     running: dict[RunPlan, subprocess.Popen[bytes]] = {}
     with interruptible() as stopped, _Bars(waiting) as bars:
         try:
@@ -122,8 +120,7 @@ def _check_ended_well(plan: RunPlan, status: int) -> None:
         raise RunError(f"{plan.name}: {said}")
     if status < 0:
         raise RunError(
-            f"{plan.name} was ended by signal {-status} (is memory short?); "
-            "the same command goes on where it stopped"
+            f"{plan.name} was ended by signal {-status} (is memory short?); the same command goes on where it stopped"
         )
     raise RuntimeError(f"{plan.name} ended with status {status} ({said}); all of it is in {plan.log}")
 

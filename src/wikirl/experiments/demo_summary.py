@@ -34,7 +34,7 @@ def summarize_demo(plans: Sequence[RunPlan], dataset: TrajectoryDataset, environ
     require_same_protocol(protocols)
     arms = {name: _arm(found) for name, found in runs.items()}
     data = _data_card(dataset, environment)
-    verdict = _verdict(arms)
+    verdict = verdict_on(arms)
     return {
         "verdict": verdict,
         "table": f"{_text_table(arms, data)}\n\n{protocol_line(protocols[0].to_json())}\n{verdict}",
@@ -76,9 +76,7 @@ def _in_stretches(lines: Sequence[Mapping[str, Any]]) -> Json:
 
 def _arm(runs: list[Json]) -> Json:
     """The runs of one starting point, and their means over seeds."""
-    rules = [
-        f"{rule}_{kind}" for rule in ("last", "mean_last_four", "best") for kind in ("normalized", "return")
-    ]
+    rules = [f"{rule}_{kind}" for rule in ("last", "mean_last_four", "best") for kind in ("normalized", "return")]
     return {
         "means": {rule: float(np.mean([run["summary"][rule] for run in runs])) for rule in rules},
         "score": _band([entry["step"] for entry in runs[0]["evaluations"]], [_scores(run) for run in runs]),
@@ -123,13 +121,11 @@ def _data_card(dataset: TrajectoryDataset, environment: str) -> Json:
     }
 
 
-def _verdict(arms: Mapping[str, Mapping[str, Any]]) -> str:
+def verdict_on(arms: Mapping[str, Mapping[str, Any]]) -> str:
     """What the numbers allow to be said; the demo never says that one arm is better."""
     (one, first), (other, second) = arms.items()
     rule, n = "mean_last_four_normalized", len(first["runs"])
-    gaps = [
-        b["summary"][rule] - a["summary"][rule] for a, b in zip(first["runs"], second["runs"], strict=True)
-    ]
+    gaps = [b["summary"][rule] - a["summary"][rule] for a, b in zip(first["runs"], second["runs"], strict=True)]
     swing = max(float(np.ptp(_scores(run))) for arm in arms.values() for run in arm["runs"])
     few = "" if n >= _FEWEST_SEEDS else f"{num_seeds(n)} per arm and "
     numbers = ", ".join(f"{gap:+.1f}".replace("-", "−") for gap in gaps)
@@ -191,10 +187,7 @@ def _text_table(arms: Mapping[str, Mapping[str, Any]], data: Mapping[str, Any]) 
     rows = score_rows(arms, data)
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    text = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([score_caption(arms), *text])
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from wikirl.errors import ConfigError
-from wikirl.models.decision_transformer import DecisionTransformer
+from wikirl.models.decision_transformer import DecisionTransformer, Prediction
 from wikirl.types import Space, TrajectoryBatch
 
 
@@ -100,4 +100,5 @@ class DecisionTransformerPolicy:
             torch.ones_like(timesteps, dtype=torch.bool),
         )
         self.model.eval()
-        return self.model(window).actions[:, -1]
+        prediction: Prediction = self.model(window)
+        return prediction.actions[:, -1]

@@ -8,7 +8,7 @@ import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -54,13 +54,16 @@ def load_backbone(name: str) -> GPT:
 
 
 def _read_config(name: str, source: Path) -> GPT2Config:
-    if not source.is_dir() and (os.sep in name.strip(os.sep) and name.count("/") > 1 or name.startswith((".", "/", "~"))):
+    if not source.is_dir() and (
+        (os.sep in name.strip(os.sep) and name.count("/") > 1) or name.startswith((".", "/", "~"))
+    ):
         raise BackboneError(f"expected a folder with config.json and model.safetensors; found no folder at {name!r}")
     try:
         config = AutoConfig.from_pretrained(source if source.is_dir() else name)
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError, StrictDataclassError) as error:
         raise BackboneError(
-            f"expected scratch, chibit, a Hugging Face folder or a Hugging Face id as backbone; found {name!r}: {_first_line(error)}"
+            "expected scratch, chibit, a Hugging Face folder or a Hugging Face id as backbone; "
+            f"found {name!r}: {_first_line(error)}"
         ) from error
     if not isinstance(config, GPT2Config):
         raise BackboneError(f"expected a backbone of the GPT-2 family; {name!r} is of type {config.model_type!r}")
@@ -89,7 +92,7 @@ def from_hugging_face_config(config: GPT2Config) -> GPTConfig:
         inner_size=config.n_inner or 4 * config.n_embd,
         num_positions=config.n_positions,
         vocab_size=config.vocab_size,
-        activation=activation,
+        activation=cast(Activation, activation),
         layer_norm_epsilon=config.layer_norm_epsilon,
         initializer_range=config.initializer_range,
         scale_by_inverse_layer=config.scale_attn_by_inverse_layer_idx,
@@ -145,7 +148,8 @@ def save_backbone(gpt: GPT, folder: Path, end_token: int, dtype: torch.dtype = t
     }
     state["lm_head.weight"] = state["transformer.wte.weight"]
     model.load_state_dict(state)
-    model.to(dtype).save_pretrained(folder)
+    model.to(dtype=dtype)  # type: ignore[call-arg]  # its decorator hides the signature
+    model.save_pretrained(folder)
 
 
 def with_dropout(gpt: GPT, *, embedding: float, attention: float, residual: float) -> GPT:

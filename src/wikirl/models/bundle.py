@@ -17,7 +17,12 @@ from safetensors.torch import load_file, save_file
 
 from wikirl.errors import BundleError, ConfigError
 from wikirl.models.acting import DecisionTransformerPolicy
-from wikirl.models.decision_transformer import ActionScaler, DecisionTransformer, DecisionTransformerConfig, Normalizer
+from wikirl.models.decision_transformer import (
+    ActionScaler,
+    DecisionTransformer,
+    DecisionTransformerConfig,
+    Normalizer,
+)
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.runs import replacing_folder, write_json
 from wikirl.types import Space
@@ -60,7 +65,9 @@ def load_policy(folder: Path, device: str = "cpu") -> DecisionTransformerPolicy:
         config = json.loads((folder / "config.json").read_text())
         tensors = load_file(folder / "model.safetensors")
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, SafetensorError) as error:
-        raise BundleError(f"expected a policy bundle (config.json, model.safetensors) at {folder}; found: {error}") from error
+        raise BundleError(
+            f"expected a policy bundle (config.json, model.safetensors) at {folder}; found: {error}"
+        ) from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise BundleError(f"expected a policy bundle of format {FORMAT!r} at {folder}; found another config.json")
     try:
@@ -83,8 +90,14 @@ def load_policy(folder: Path, device: str = "cpu") -> DecisionTransformerPolicy:
 def _fill(model: DecisionTransformer, tensors: dict[str, torch.Tensor], folder: Path) -> None:
     missing = sorted(model.state_dict().keys() - tensors.keys())
     if missing:
-        what = "the observation statistics are missing" if any(k.startswith("normalizer") for k in missing) else "weights are missing"
-        raise BundleError(f"expected all tensors of the policy in {folder / 'model.safetensors'}; {what}: {', '.join(missing[:4])}")
+        what = (
+            "the observation statistics are missing"
+            if any(k.startswith("normalizer") for k in missing)
+            else "weights are missing"
+        )
+        raise BundleError(
+            f"expected all tensors of the policy in {folder / 'model.safetensors'}; {what}: {', '.join(missing[:4])}"
+        )
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

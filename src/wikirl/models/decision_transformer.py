@@ -125,7 +125,9 @@ class DecisionTransformer(nn.Module):
         """
         super().__init__()
         if config.timestep_placement not in get_args(TimestepPlacement):
-            raise ConfigError(f"expected timestep_placement before_norm or after_norm; found {config.timestep_placement!r}")
+            raise ConfigError(
+                f"expected timestep_placement before_norm or after_norm; found {config.timestep_placement!r}"
+            )
         width = backbone.config.hidden_size
         self.config, self.backbone = config, backbone
         self.normalizer, self.scaler = normalizer, scaler
@@ -134,7 +136,9 @@ class DecisionTransformer(nn.Module):
         self.embed_action = nn.Linear(config.action_size, width)
         if config.share_positions:
             if backbone.wpe is None:
-                raise ConfigError("expected a backbone with a position table to share as timestep table; this one has none")
+                raise ConfigError(
+                    "expected a backbone with a position table to share as timestep table; this one has none"
+                )
             backbone.extend_positions(config.max_timesteps)
         self.embed_timestep = None if config.share_positions else nn.Embedding(config.max_timesteps, width)
         self.embed_norm = nn.LayerNorm(width)
@@ -145,6 +149,7 @@ class DecisionTransformer(nn.Module):
         """The table `[T,D]` timesteps are looked up in."""
         table = self.embed_timestep or self.backbone.wpe
         assert table is not None  # the constructor saw to it
+        assert isinstance(table.weight, nn.Parameter)
         return table.weight
 
     def embed(self, batch: TrajectoryBatch) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L D"]]:

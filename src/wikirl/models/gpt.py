@@ -1,11 +1,11 @@
 """A lean GPT-2: one causal forward over embeddings that both text and trajectories use.
 
 It knows the architecture and nothing else: no tokenizer, no files (backbone.py), no losses. Module and parameter names
-are GPT-2's as Hugging Face spells them, so that weights copy one to one; the only change is that matrices are stored as
-`Linear` (output × input) where Hugging Face's `Conv1D` stores input × output.
+are GPT-2's as Hugging Face spells them, so that weights copy one to one; the only change is that matrices are stored
+as `Linear` (output × input) where Hugging Face's `Conv1D` stores input × output.
 
-Unlike Hugging Face's model, `forward` adds no positions: a Decision Transformer brings its own timestep table (Wiki-RL's
-released code comments the addition out). `embed_tokens` adds them for text.
+Unlike Hugging Face's model, `forward` adds no positions: a Decision Transformer brings its own timestep table, and
+Wiki-RL's released code comments the addition out. `embed_tokens` adds them for text.
 """
 
 from dataclasses import dataclass, replace
@@ -85,7 +85,8 @@ class Attention(nn.Module):
             is_causal=allowed is None,
             scale=self.scale,
         )
-        return self.c_proj(mixed.transpose(1, 2).reshape(batch, length, width))
+        projected: Tensor = self.c_proj(mixed.transpose(1, 2).reshape(batch, length, width))
+        return projected
 
 
 class FeedForward(nn.Module):
@@ -107,7 +108,8 @@ class FeedForward(nn.Module):
                 inner = F.gelu(inner)
             case "gelu_new":
                 inner = F.gelu(inner, approximate="tanh")
-        return self.c_proj(inner)
+        narrowed: Tensor = self.c_proj(inner)
+        return narrowed
 
 
 class Block(nn.Module):
@@ -126,7 +128,8 @@ class Block(nn.Module):
     ) -> Float[Tensor, "B L D"]:
         """Add attention, then the feed-forward network, to the residual stream."""
         hidden = hidden + self.dropout(self.attn(self.ln_1(hidden), allowed))
-        return hidden + self.dropout(self.mlp(self.ln_2(hidden)))
+        updated: Tensor = hidden + self.dropout(self.mlp(self.ln_2(hidden)))
+        return updated
 
 
 class GPT(nn.Module):
@@ -150,7 +153,9 @@ class GPT(nn.Module):
                 f"expected hidden_size to be a multiple of num_heads; found {config.hidden_size} and {config.num_heads}"
             )
         if config.activation not in get_args(Activation):
-            raise ConfigError(f"expected an activation of {', '.join(get_args(Activation))}; found {config.activation!r}")
+            raise ConfigError(
+                f"expected an activation of {', '.join(get_args(Activation))}; found {config.activation!r}"
+            )
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.hidden_size) if config.vocab_size else None
         self.wpe = nn.Embedding(config.num_positions, config.hidden_size) if config.num_positions else None
@@ -190,7 +195,8 @@ class GPT(nn.Module):
         """Word plus position embeddings, for text."""
         if self.wte is None or self.wpe is None:
             raise TypeError("this model has no word or position table")
-        return self.wte(ids) + self.wpe.weight[: ids.shape[1]]
+        words: Tensor = self.wte(ids)
+        return words + self.wpe.weight[: ids.shape[1]]
 
     def forward(
         self, embeddings: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"] | None = None
@@ -203,10 +209,11 @@ class GPT(nn.Module):
                 position is finite and means nothing. None if all are real.
         """
         allowed = None if mask is None else _allowed(mask)
-        hidden = self.drop(embeddings)
+        hidden: Tensor = self.drop(embeddings)
         for block in self.h:
             hidden = block(hidden, allowed)
-        return self.ln_f(hidden)
+        final: Tensor = self.ln_f(hidden)
+        return final
 
 
 def _allowed(mask: Bool[Tensor, "B L"]) -> Bool[Tensor, "B 1 L L"]:

@@ -20,7 +20,9 @@ from wikirl.runs import replacing_folder
 CHUNK = 8192
 
 
-def word_clusters(words: Float[Tensor, "V D"], num_clusters: int, *, seed: int = 0, cache: Path | None = None) -> Float[Tensor, "C D"]:
+def word_clusters(
+    words: Float[Tensor, "V D"], num_clusters: int, *, seed: int = 0, cache: Path | None = None
+) -> Float[Tensor, "C D"]:
     """Unit-length cluster centres of a word table.
 
     Args:
@@ -47,7 +49,9 @@ def word_clusters(words: Float[Tensor, "V D"], num_clusters: int, *, seed: int =
     return load_file(folder / "centres.safetensors")["centres"]
 
 
-def spherical_k_means(points: Float[Tensor, "V D"], num_clusters: int, seed: int, max_rounds: int = 50) -> Float[Tensor, "C D"]:
+def spherical_k_means(
+    points: Float[Tensor, "V D"], num_clusters: int, seed: int, max_rounds: int = 50
+) -> Float[Tensor, "C D"]:
     """Lloyd's algorithm with cosine similarity; an empty cluster restarts at the worst-fitting point."""
     points = F.normalize(points, dim=-1)
     generator = torch.Generator().manual_seed(seed)

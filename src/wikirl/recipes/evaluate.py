@@ -43,10 +43,14 @@ def score(
     for target in target_returns:
         policy.target_return = target
         with tqdm(desc=f"scoring, target {target:g}", unit="step", leave=False) as bar:
+
+            def show(_step: int, live: int, bar: "tqdm[Any]" = bar) -> None:
+                bar.set_postfix(running=live, refresh=False)
+                bar.update()
+
             episodes = rollout(
-                policy, environment, num_episodes=num_episodes, seed=seed, delayed_reward=delayed_reward,
-                on_step=lambda _, live, bar=bar: (bar.set_postfix(running=live, refresh=False), bar.update())[0],
-            )  # fmt: skip
+                policy, environment, num_episodes=num_episodes, seed=seed, delayed_reward=delayed_reward, on_step=show
+            )
         evaluations.append(Evaluation.of(environment, step, target, episodes.returns, episodes.lengths))
     policy.target_return = asked_before
     return evaluations
@@ -80,7 +84,10 @@ def check_fit(spec: EnvironmentSpec, dataset_or_policy: TrajectoryDataset | Deci
     for kind in ("observation", "action"):
         theirs, ours = getattr(spec, f"{kind}_space").shape, getattr(dataset_or_policy, f"{kind}_space").shape
         if theirs != ours:
-            raise ConfigError(f"expected {spec.id} to have {kind}s of shape {ours}, as in the data; found {theirs}; choose its own environment")
+            raise ConfigError(
+                f"expected {spec.id} to have {kind}s of shape {ours}, as in the data; found {theirs}; "
+                "choose the environment that the data were made in"
+            )
 
 
 def evaluate_run(
@@ -110,7 +117,9 @@ def evaluate_run(
         raise RunError(f"expected a run folder (config.json, policy/) at {folder}; found none; see wikirl finetune")
     config = read_json(folder / "config.json")
     if not (folder / "policy").is_dir():
-        raise RunError(f"expected a finished run at {folder}; it has no policy yet; run the same wikirl finetune command again")
+        raise RunError(
+            f"expected a finished run at {folder}; it has no policy yet; run the same wikirl finetune command again"
+        )
     policy = load_policy(folder / "policy", choose_device(device))
     environment = environment or config["environment"]
     step = config["num_steps"]
@@ -118,13 +127,27 @@ def evaluate_run(
         dataset = load_trajectories(config["dataset"])
         held_out = split(dataset, config["held_out_fraction"], config["seed"])[1]
         if held_out is None:
-            raise ConfigError("expected an environment, or a run with held-out episodes; found neither; give --environment")
+            raise ConfigError(
+                "expected an environment, or a run with held-out episodes; found neither; give --environment"
+            )
         held_out = delay(held_out) if config["delayed_reward"] else held_out
-        result: dict[str, Any] = {"step": step, "held_out_action_error": held_out_error(policy, held_out), "num_episodes": held_out.num_episodes}
+        result: dict[str, Any] = {
+            "step": step,
+            "held_out_action_error": held_out_error(policy, held_out),
+            "num_episodes": held_out.num_episodes,
+        }
         return _keep(folder, "held-out", result)
     check_fit(describe_environment(environment), policy)
     targets = tuple(target_returns or config["target_returns"])
-    evaluations = score(policy, environment, targets, num_episodes=num_episodes, seed=seed, step=step, delayed_reward=config["delayed_reward"])
+    evaluations = score(
+        policy,
+        environment,
+        targets,
+        num_episodes=num_episodes,
+        seed=seed,
+        step=step,
+        delayed_reward=config["delayed_reward"],
+    )
     entries = [
         evaluation_entry(evaluation)
         | {"protocol": asdict(stamp_protocol(
@@ -133,7 +156,11 @@ def evaluate_run(
         )), "returns": list(evaluation.returns), "lengths": list(evaluation.lengths)}
         for evaluation in evaluations
     ]  # fmt: skip
-    name = re.sub(r"[^\w.-]+", "_", f"{environment}-{num_episodes}-episodes-seed-{seed}-targets-{'-'.join(f'{t:g}' for t in targets)}")
+    name = re.sub(
+        r"[^\w.-]+",
+        "_",
+        f"{environment}-{num_episodes}-episodes-seed-{seed}-targets-{'-'.join(f'{t:g}' for t in targets)}",
+    )
     return _keep(folder, name, {"run": str(folder), "environment": environment, "evaluations": entries})
 
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from wikirl.errors import ConfigError
 from wikirl.models.backbone import save_backbone
 from wikirl.models.gpt import GPT, Activation, GPTConfig
+from wikirl.recipes.model_card import Card, model_card
 from wikirl.reproducibility import (
     choose_device,
     choose_precision,
@@ -30,7 +31,7 @@ from wikirl.reproducibility import (
 from wikirl.runs import Run, interruptible, write_json
 from wikirl.text.corpora import Corpus, open_corpus
 from wikirl.text.packing import BlockSampler, PackedText, evaluation_blocks, pack_cached
-from wikirl.text.tokenizers import END_OF_TEXT, load_tokenizer, save_tokenizer, train_tokenizer
+from wikirl.text.tokenizers import end_token, load_tokenizer, save_tokenizer, train_tokenizer
 from wikirl.training.loop import StepMetrics, Term, train
 from wikirl.training.losses import next_token_loss
 from wikirl.training.optimizer import (
@@ -52,7 +53,8 @@ class PretrainConfig:
 
     corpus: str = field(metadata={"help": "a text file, or a folder of text files"})
     held_out: str | None = field(
-        default=None, metadata={"help": "text for the held-out figures; default: every 100th document of the corpus"}
+        default=None,
+        metadata={"help": "text for the held-out figures; default: every 100th document of the corpus"},
     )
     tokenizer: str | None = field(
         default=None, metadata={"help": "folder with tokenizer.json or GPT-2's BPE files; default: learn one"}
@@ -67,10 +69,12 @@ class PretrainConfig:
     batch_size: int = field(default=4, metadata={"help": "blocks of num_positions tokens a step"})
     num_steps: int = field(default=6000, metadata={"help": "updates"})
     optimizer: Literal["muon", "adamw"] = field(
-        default="muon", metadata={"help": "muon for the blocks' matrices with adamw for the rest, or adamw for all"}
+        default="muon",
+        metadata={"help": "muon for the blocks' matrices with adamw for the rest, or adamw for all"},
     )
     learning_rate: float = field(
-        default=1e-2, metadata={"help": "peak rate of matrices (adamw wants about 3e-3); 5 %% warm-up, then linear to zero"}
+        default=1e-2,
+        metadata={"help": "peak rate of matrices (adamw wants about 3e-3); 5 %% warm-up, then linear to zero"},
     )
     table_learning_rate: float = field(default=2e-2, metadata={"help": "peak rate of all else under muon"})
     weight_decay: float = field(default=0.01, metadata={"help": "decoupled weight decay"})
@@ -96,7 +100,12 @@ def pretrain(config: PretrainConfig, out: Path, *, device: str = "auto", precisi
     device = choose_device(device)
     autocast = choose_precision(precision, device)
     corpus = open_corpus(config.corpus)
-    resolved = {**asdict(config), "kind": "pretrain", "corpus_fingerprint": corpus.fingerprint, "precision": str(autocast)}
+    resolved = {
+        **asdict(config),
+        "kind": "pretrain",
+        "corpus_fingerprint": corpus.fingerprint,
+        "precision": str(autocast),
+    }
     with Run(out / "pretraining", resolved, provenance(config.seed)) as run, interruptible() as stopped:
         tokenizer = _tokenizer(config, corpus, out)
         text, held_out = _packed(config, corpus, tokenizer)
@@ -114,8 +123,19 @@ def _check(config: PretrainConfig) -> None:
     if config.activation not in get_args(Activation):
         raise ConfigError(f"expected an activation of {', '.join(get_args(Activation))}; found {config.activation!r}")
     if config.hidden_size % config.num_heads:
-        raise ConfigError(f"expected hidden_size to be a multiple of num_heads; found {config.hidden_size} and {config.num_heads}")
-    for name in ("num_layers", "num_heads", "hidden_size", "num_positions", "batch_size", "num_steps", "eval_every", "checkpoint_every"):
+        raise ConfigError(
+            f"expected hidden_size to be a multiple of num_heads; found {config.hidden_size} and {config.num_heads}"
+        )
+    for name in (
+        "num_layers",
+        "num_heads",
+        "hidden_size",
+        "num_positions",
+        "batch_size",
+        "num_steps",
+        "eval_every",
+        "checkpoint_every",
+    ):
         if getattr(config, name) < 1:
             raise ConfigError(f"expected {name} of at least 1; found {getattr(config, name)}")
 
@@ -162,7 +182,13 @@ class _Session:
         device: str,
         autocast: torch.dtype | None,
     ) -> None:
-        self.config, self.run, self.tokenizer, self.text, self.held_out = config, run, tokenizer, text, held_out
+        self.config, self.run, self.tokenizer, self.text, self.held_out = (
+            config,
+            run,
+            tokenizer,
+            text,
+            held_out,
+        )
         self.device, self.autocast = device, autocast
         self.model = GPT(_architecture(config, tokenizer.get_vocab_size())).to(device)
         self.blocks = BlockSampler(text, config.num_positions, config.batch_size, config.seed)
@@ -198,7 +224,9 @@ class _Session:
             lambda step: {"language_loss": Term(self.loss(self.blocks.batch(step - 1)))},
             self.optimizer, schedule, num_steps=config.num_steps, first_step=self.done + 1, clip_norm=config.clip_norm,
         )  # fmt: skip
-        with tqdm(steps, total=config.num_steps, initial=self.done, desc="pretrain", unit="step", dynamic_ncols=True) as bar:
+        with tqdm(
+            steps, total=config.num_steps, initial=self.done, desc="pretrain", unit="step", dynamic_ncols=True
+        ) as bar:
             for metrics in bar:
                 bar.set_postfix(loss=f"{metrics.loss:.3f}", refresh=False)
                 yield metrics
@@ -223,7 +251,11 @@ class _Session:
 
     def checkpoint(self, step: int) -> None:
         """Save everything a later process needs to continue."""
-        tensors = {"model": self.model.state_dict(), "optimizer": optimizer_tensors(self.optimizer), "random": random_state()}
+        tensors = {
+            "model": self.model.state_dict(),
+            "optimizer": optimizer_tensors(self.optimizer),
+            "random": random_state(),
+        }
         self.run.save_checkpoint(step, tensors, {"seconds": self.seconds})
 
     @torch.no_grad()
@@ -238,7 +270,11 @@ class _Session:
         self.model.train()
         per_token = nats / tokens
         bits = per_token * self.held_out.num_tokens / math.log(2) / self.held_out.num_bytes
-        return {"held_out_loss": per_token, "held_out_perplexity": math.exp(per_token), "held_out_bits_per_byte": bits}
+        return {
+            "held_out_loss": per_token,
+            "held_out_perplexity": math.exp(per_token),
+            "held_out_bits_per_byte": bits,
+        }
 
 
 def _optimizer(config: PretrainConfig, model: GPT) -> Optimizer:
@@ -252,7 +288,8 @@ def _optimizer(config: PretrainConfig, model: GPT) -> Optimizer:
     chosen = {id(parameter) for parameter in matrices}
     return MuonAndAdamW(
         matrices, [parameter for parameter in model.parameters() if id(parameter) not in chosen],
-        learning_rate=config.learning_rate, others_learning_rate=config.table_learning_rate, weight_decay=config.weight_decay,
+        learning_rate=config.learning_rate, others_learning_rate=config.table_learning_rate,
+        weight_decay=config.weight_decay,
     )  # fmt: skip
 
 
@@ -282,38 +319,17 @@ def _finish(session: _Session, corpus: Corpus, out: Path) -> dict[str, Any]:
         "num_bytes_held_out": session.held_out.num_bytes,
         "minutes": round(session.seconds / 60, 1),
     }
-    save_backbone(session.model.cpu(), out, session.tokenizer.token_to_id(END_OF_TEXT), torch.float16)
-    (out / "README.md").write_text(_card(session, corpus, summary))
+    save_backbone(session.model.cpu(), out, end_token(session.tokenizer), torch.float16)
+    card = Card(
+        config=asdict(config),
+        corpus=f"{corpus.name}, {session.text.num_documents:,} documents, {session.text.num_bytes / 1e6:,.1f} MB, "
+        f"{session.text.num_tokens:,} tokens (fingerprint {corpus.fingerprint})",
+        held_out=Path(config.held_out).name if config.held_out else f"every {HELD_OUT_EVERY}th document",
+        vocab_size=session.tokenizer.get_vocab_size(),
+        precision=str(session.autocast or "float32"),
+        summary=summary,
+        provenance=provenance(config.seed),
+    )
+    (out / "README.md").write_text(model_card(card))
     write_json(out / "pretraining" / "summary.json", summary)
     return summary
-
-
-def _optimizer_words(config: PretrainConfig) -> str:
-    if config.optimizer == "adamw":
-        return f"AdamW, peak rate {config.learning_rate:g}"
-    return f"Muon for the blocks' matrices, peak rate {config.learning_rate:g}; AdamW for the rest, peak rate {config.table_learning_rate:g}"
-
-
-def _card(session: _Session, corpus: Corpus, summary: dict[str, Any]) -> str:
-    config, made = session.config, provenance(session.config.seed)
-    machine = made["machine"]
-    return f"""# A language model pre-trained with wikirl
-
-GPT-2 architecture: {config.num_layers} layers, {config.num_heads} head(s), width {config.hidden_size}, {config.activation}, {config.num_positions}
-positions, byte-level BPE of {session.tokenizer.get_vocab_size():,} entries, {summary["num_parameters"]:,} parameters, stored in float16.
-Made as a starting point for `wikirl finetune --backbone`, not as a source of facts or of good prose.
-
-| | |
-|---|---|
-| corpus | {corpus.name}, {session.text.num_documents:,} documents, {session.text.num_bytes / 1e6:,.1f} MB, {session.text.num_tokens:,} tokens (fingerprint {corpus.fingerprint}) |
-| tokens seen | {summary["num_tokens_seen"]:,} in {config.num_steps:,} steps of {config.batch_size} × {config.num_positions} |
-| held-out text | {config.held_out and Path(config.held_out).name or f"every {HELD_OUT_EVERY}th document"}, {session.held_out.num_bytes / 1e6:,.2f} MB |
-| held-out bits per byte | {summary["held_out_bits_per_byte"]:.4f} |
-| held-out perplexity per token | {summary["held_out_perplexity"]:.2f} (of this vocabulary; does not compare with others) |
-| minutes | {summary["minutes"]} |
-| machine | {machine["processor"]}, {machine["num_threads"]} thread(s), {session.autocast or "float32"}, PyTorch {made["versions"]["torch"]} |
-| optimizer | {_optimizer_words(config)}, 5 % warm-up, then linear to zero, weight decay {config.weight_decay:g}, clip {config.clip_norm:g}, dropout {config.dropout:g}, seed {config.seed} |
-| command | `{" ".join(made["command"])}` |
-
-{config.attribution}
-"""

@@ -46,7 +46,9 @@ class FinetuneConfig:
     parameter_groups: Grouping | None = setting(None, "how weight decay and rates are spread; default: uniform")
     embedding_dropout: float = setting(0.1, "dropout on input tokens")
     attention_dropout: float = setting(0.1, "dropout on attention weights")
-    residual_dropout: float | None = setting(None, "dropout on sublayers; default: 0.1; recipes paper and released: 0.2")
+    residual_dropout: float | None = setting(
+        None, "dropout on sublayers; default: 0.1; recipes paper and released: 0.2"
+    )
     share_positions: bool | None = setting(None, "use the position table as timestep table")
     share_projection: bool | None = setting(None, "read actions with the transposed action embedding")
     timestep_placement: TimestepPlacement | None = setting(None, "default: before_norm; recipes: after_norm")
@@ -59,10 +61,16 @@ class FinetuneConfig:
     cotraining_weight: float | None = setting(None, "default: 0.2 and fading; recipe released: 1.0 and constant")
     cotraining_batch_size: int = setting(2, "text blocks a step")
     delayed_reward: bool = setting(False, "move all reward to the end of the episode, in data and scoring")
-    return_scale: float | None = setting(None, "returns are divided by this; default: the task's, or the data's largest")
+    return_scale: float | None = setting(
+        None, "returns are divided by this; default: the task's, or the data's largest"
+    )
     max_timesteps: int | None = setting(None, "longest episode; default: the task's, the environment's or the data's")
-    target_returns: tuple[float, ...] | None = setting(None, "returns to ask for; default: the paper's, or the data's best")
-    held_out_fraction: float | None = setting(None, "episodes kept out of training; default: 0, or 0.1 without environment")
+    target_returns: tuple[float, ...] | None = setting(
+        None, "returns to ask for; default: the paper's, or the data's best"
+    )
+    held_out_fraction: float | None = setting(
+        None, "episodes kept out of training; default: 0, or 0.1 without environment"
+    )
     eval_every: int | None = setting(None, "steps between scores; default: 40 scores a run")
     eval_episodes: int = setting(20, "episodes a score")
     evaluation_seed: int = setting(0, "seed of the episodes scored in; apart from training seeds")

@@ -72,7 +72,9 @@ def _documents(path: Path) -> Iterator[str]:
                     yield "\n".join(lines)
                     lines = []
     except UnicodeDecodeError as error:
-        raise CorpusError(f"expected UTF-8 text in {path}; found other bytes in line {_first_bad_line(path)}") from error
+        raise CorpusError(
+            f"expected UTF-8 text in {path}; found other bytes in line {_first_bad_line(path)}"
+        ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise CorpusError(f"expected a whole gzip file at {path}; found: {error}; copy it again") from error
     if lines:

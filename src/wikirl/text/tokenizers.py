@@ -24,7 +24,9 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
         CorpusError: `vocab_size` is below the 256 bytes and the end mark, or there is no text.
     """
     if vocab_size < 257:
-        raise CorpusError(f"expected a vocabulary of at least 257 entries (256 bytes and {END_OF_TEXT}); found {vocab_size}")
+        raise CorpusError(
+            f"expected a vocabulary of at least 257 entries (256 bytes and {END_OF_TEXT}); found {vocab_size}"
+        )
     tokenizer = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -47,7 +49,7 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Read `tokenizer.json`, or GPT-2's pair of files (`vocab.json` or `encoder.json`, and `merges.txt` or `vocab.bpe`).
+    """Read `tokenizer.json`, or GPT-2's files (`vocab.json` or `encoder.json`, and `merges.txt` or `vocab.bpe`).
 
     Raises:
         CorpusError: no such files, or they do not fit together.
@@ -73,7 +75,11 @@ def _from_tokenizer_json(path: Path) -> Tokenizer:
         raise CorpusError(f"expected a tokenizer with a model in {path}; found JSON of another kind")
     if model.get("type") == "BPE" and not model.get("continuing_subword_prefix"):
         merges = model.get("merges")  # "a b" or ["a", "b"] each
-        pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges] if isinstance(merges, list) else []
+        pairs = (
+            [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
+            if isinstance(merges, list)
+            else []
+        )
         _check_bpe(model.get("vocab"), pairs, path)
     try:
         return Tokenizer.from_str(text)
@@ -118,7 +124,9 @@ def _check_bpe(vocab: Any, pairs: Sequence[Any], path: Path) -> None:
     for pair in pairs:
         whole = isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
         if not whole or not {*pair, "".join(pair)} <= vocab.keys():
-            raise CorpusError(f"expected merges of two known words into a third in {path}; found {pair!r}; copy the files again")
+            raise CorpusError(
+                f"expected merges of two known words into a third in {path}; found {pair!r}; copy the files again"
+            )
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
@@ -138,3 +146,11 @@ def _byte_level(model: models.BPE) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
+
+
+def end_token(tokenizer: Tokenizer) -> int:
+    """Id of `<|endoftext|>`; every tokenizer of this module has it."""
+    number = tokenizer.token_to_id(END_OF_TEXT)
+    if number is None:
+        raise CorpusError(f"expected a tokenizer that knows {END_OF_TEXT}; this one does not")
+    return int(number)

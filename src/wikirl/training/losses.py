@@ -81,8 +81,11 @@ class _TokenLoss(torch.autograd.Function):
         table = words.to(hidden.dtype)
         for start in range(0, len(targets), chunk):
             part, target = hidden[start : start + chunk], targets[start : start + chunk, None]
-            probabilities = torch.softmax(part @ table.T, dim=-1, dtype=torch.float32)
-            total -= probabilities.gather(1, target).clamp_min(1e-38).log().sum()
+            logits = part @ table.T
+            probabilities = torch.softmax(logits, dim=-1, dtype=torch.float32)
+            # Not the logarithm of the target's probability, which may be too small for float32.
+            behind = logits.amax(-1, keepdim=True).float() - logits.gather(1, target).float()
+            total += (behind - probabilities.amax(-1, keepdim=True).log()).sum()
             errors = probabilities.scatter_add_(1, target, torch.full_like(target, -1, dtype=torch.float32))
             errors = errors.to(hidden.dtype)
             grad_hidden[start : start + chunk] = errors @ table
@@ -92,7 +95,7 @@ class _TokenLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_hidden, grad_words = ctx.saved_tensors
         return grad_hidden * grad.to(grad_hidden.dtype), grad_words * grad, None, None
 

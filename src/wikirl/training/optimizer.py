@@ -154,12 +154,16 @@ class MuonAndAdamW:
         """States of both parts, AdamW's parameters numbered after Muon's."""
         muon, adamw = (part.state_dict() for part in self._parts)
         shifted = {index + self._first: value for index, value in adamw["state"].items()}
-        groups = [{**group, "params": [index + self._first for index in group["params"]]} for group in adamw["param_groups"]]
+        groups = [
+            {**group, "params": [index + self._first for index in group["params"]]} for group in adamw["param_groups"]
+        ]
         return {"state": muon["state"] | shifted, "param_groups": muon["param_groups"] + groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        for part, mine, shift in zip(self._parts, (range(self._first), range(self._first, 10**9)), (0, self._first), strict=True):
+        for part, mine, shift in zip(
+            self._parts, (range(self._first), range(self._first, 10**9)), (0, self._first), strict=True
+        ):
             current = part.state_dict()["param_groups"]
             state = {index - shift: value for index, value in state_dict["state"].items() if index in mine}
             part.load_state_dict({"state": state, "param_groups": current})
@@ -190,5 +194,8 @@ def load_optimizer_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) 
     current = optimizer.state_dict()
     known = {index for group in current["param_groups"] for index in group["params"]}
     if not state.keys() <= known:
-        raise RunError(f"expected optimizer state of {len(known)} parameters; found some for others; the checkpoint is of another model")
+        raise RunError(
+            f"expected optimizer state of {len(known)} parameters; found some for others; "
+            "the checkpoint is of another model"
+        )
     optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})

@@ -107,9 +107,7 @@ def from_marked_arrays(
         )
     return build_dataset(
         name,
-        arrays["observations"][:kept]
-        if len(arrays["observations"]) == len(rewards)
-        else arrays["observations"],
+        arrays["observations"][:kept] if len(arrays["observations"]) == len(rewards) else arrays["observations"],
         arrays["actions"][:kept] if len(arrays["actions"]) == len(rewards) else arrays["actions"],
         rewards[:kept],
         borders.starts,
@@ -157,9 +155,7 @@ def _starts_from(name: str, arrays: Arrays) -> npt.NDArray[np.int64]:
     require_keys(name, arrays, (key,))
     values = arrays[key]
     if values.ndim != 1 or values.dtype.kind not in "iu":
-        raise DatasetError(
-            f"{name}: {key} must be [episodes] integers, found {values.dtype} of shape {values.shape}"
-        )
+        raise DatasetError(f"{name}: {key} must be [episodes] integers, found {values.dtype} of shape {values.shape}")
     borders = values.astype(np.int64)
     if key == "episode_ends":
         return np.concatenate([[0], borders])

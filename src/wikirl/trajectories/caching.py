@@ -50,9 +50,7 @@ def converted_once(
     if not is_dataset_folder(folder):
         stamps = [_stamp(path) for path in sources]
         dataset = read()
-        if [_stamp(path) for path in sources] != stamps or [
-            content_hash(path, cache) for path in sources
-        ] != hashes:
+        if [_stamp(path) for path in sources] != stamps or [content_hash(path, cache) for path in sources] != hashes:
             raise DatasetError(f"{sources[0]} changed while it was read; load it again")
         details = {**dataset.details, "sha256": hashes[0] if len(hashes) == 1 else hashes}
         write_folder(replace(dataset, details=details), folder)
@@ -112,6 +110,4 @@ def _write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise DatasetError(
-            f"the cache at {path.parent} cannot be written ({error}); set WIKIRL_CACHE"
-        ) from error
+        raise DatasetError(f"the cache at {path.parent} cannot be written ({error}); set WIKIRL_CACHE") from error

@@ -204,9 +204,7 @@ def build_dataset(  # noqa: PLR0913 - one argument for each field that is not co
     )
 
 
-def returns_to_go(
-    rewards: Float32[np.ndarray, "S"], starts: Int64[np.ndarray, "N1"]
-) -> Float32[np.ndarray, "S"]:
+def returns_to_go(rewards: Float32[np.ndarray, "S"], starts: Int64[np.ndarray, "N1"]) -> Float32[np.ndarray, "S"]:
     """Undiscounted sum of rewards from each step to the end of its episode, accumulated in float64.
 
     Episode by episode rather than as differences of one long sum, so that a huge reward in one episode cannot

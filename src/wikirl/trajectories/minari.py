@@ -84,9 +84,7 @@ def read_minari(metadata_path: Path, episodes_path: Path, *, name: str) -> Traje
             for key in sorted((key for key in file if re.fullmatch(r"episode_\d+", key)), key=_number):
                 episodes.append(_read_episode(f"{name}, {key}", file[key], observation_space))
     except (OSError, KeyError, RuntimeError) as error:
-        raise DatasetError(
-            f"{episodes_path}: not a readable Minari file ({error}); is it complete?"
-        ) from error
+        raise DatasetError(f"{episodes_path}: not a readable Minari file ({error}); is it complete?") from error
     if not episodes:
         raise DatasetError(f"{episodes_path}: there are no episodes")
     lengths = [len(episode["rewards"]) for episode in episodes]
@@ -123,8 +121,7 @@ def _read_episode(where: str, group: Any, space: Space) -> dict[str, npt.NDArray
             raise DatasetError(f"{where}: {field} has {len(arrays[field])} steps but rewards has {steps}")
     if len(arrays["observations"]) != steps + 1:
         raise DatasetError(
-            f"{where}: observations has {len(arrays['observations'])} rows, "
-            f"expected {steps + 1} for {steps} steps"
+            f"{where}: observations has {len(arrays['observations'])} rows, expected {steps + 1} for {steps} steps"
         )
     return {**arrays, "observations": arrays["observations"][:-1]}
 
@@ -150,16 +147,12 @@ def _space(name: str, which: str, metadata: dict[str, Any]) -> Space:
         if kind == "Box":
             # float64 is read as float32, like every observation that is not a pixel
             dtype = "uint8" if value["dtype"] == "uint8" and which == "observation" else "float32"
-            return Space.box(
-                np.asarray(value["low"]), np.asarray(value["high"]), tuple(value["shape"]), dtype
-            )
+            return Space.box(np.asarray(value["low"]), np.asarray(value["high"]), tuple(value["shape"]), dtype)
         if kind == "Discrete":
             return Space.discrete(int(value["n"]))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DatasetError(f"{name}: the {which} space is damaged ({error!r})") from error
-    raise DatasetError(
-        f"{name}: the {which} space is {kind}; only flat Box (and Discrete for actions) is read"
-    )
+    raise DatasetError(f"{name}: the {which} space is {kind}; only flat Box (and Discrete for actions) is read")
 
 
 def _from_zero(actions: npt.NDArray[Any], metadata: dict[str, Any]) -> npt.NDArray[Any]:
@@ -202,9 +195,7 @@ def _download(dataset_id: str) -> None:
         import minari
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
-        raise MissingExtraError(
-            f"{missing}; to download it, pip install 'minari[hdf5,hf]' ({error})"
-        ) from error
+        raise MissingExtraError(f"{missing}; to download it, pip install 'minari[hdf5,hf]' ({error})") from error
     # HfHubHTTPError is an OSError and an error of its HTTP client. Without a network the client's error comes
     # bare, and its package (httpx, httpx2) depends on the hub's version: so ask the class for its bases.
     expected: tuple[type[Exception], ...] = (ValueError, ImportError, *HfHubHTTPError.__bases__)
@@ -213,6 +204,4 @@ def _download(dataset_id: str) -> None:
             minari.download_dataset(dataset_id)
     except expected as error:
         line = " ".join(str(error).split())
-        raise DatasetError(
-            f"{missing} and cannot be downloaded ({line}); offline, set HF_HUB_OFFLINE=1"
-        ) from error
+        raise DatasetError(f"{missing} and cannot be downloaded ({line}); offline, set HF_HUB_OFFLINE=1") from error

@@ -20,9 +20,7 @@ from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
 from wikirl.trajectories.validation import as_flags
 
 FIELDS = ("observations", "actions", "rewards")
-_NUMBER = re.compile(
-    r"[<>=|]?(?:\?|b1|[iu][1248]|f[248])"
-)  # what np.dtype calls booleans, integers and floats
+_NUMBER = re.compile(r"[<>=|]?(?:\?|b1|[iu][1248]|f[248])")  # what np.dtype calls booleans, integers and floats
 
 
 def read_pickle(path: Path, *, name: str, environment: str | None = None) -> TrajectoryDataset:
@@ -39,9 +37,7 @@ def read_pickle(path: Path, *, name: str, environment: str | None = None) -> Tra
     """
     episodes = load_restricted(path)
     if not isinstance(episodes, list) or not all(isinstance(episode, dict) for episode in episodes):
-        raise DatasetError(
-            f"{path}: expected a list of dicts, one per episode, found {type(episodes).__name__}"
-        )
+        raise DatasetError(f"{path}: expected a list of dicts, one per episode, found {type(episodes).__name__}")
     if not episodes:
         raise DatasetError(f"{path}: there are no episodes")
     fields: dict[str, list[npt.NDArray[Any]]] = {field: [] for field in FIELDS}
@@ -149,11 +145,7 @@ class _Admitted:
 
 
 def _from_buffer(raw: object, dtype: object, shape: object, order: object) -> npt.NDArray[Any]:
-    if (
-        not isinstance(raw, bytes | bytearray)
-        or not isinstance(dtype, _Dtype)
-        or not isinstance(shape, tuple)
-    ):
+    if not isinstance(raw, bytes | bytearray) or not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
         raise DatasetError("the pickle holds an array in a form that is not admitted")
     return _rebuild(raw, dtype, shape, "F" if order == "F" else "C")
 
@@ -240,26 +232,19 @@ def _array(where: str, field: str, value: object) -> npt.NDArray[Any]:
     except ValueError as error:
         raise DatasetError(f"{where}: {field} cannot be an array ({error})") from error
     if array.dtype.kind not in "biuf" or array.ndim == 0:
-        raise DatasetError(
-            f"{where}: {field} must hold numbers per step, found {array.dtype} of shape {array.shape}"
-        )
+        raise DatasetError(f"{where}: {field} must hold numbers per step, found {array.dtype} of shape {array.shape}")
     if len(array) == 0:
         raise DatasetError(f"{where}: {field} is empty")
     return array
 
 
-def _check_against(
-    where: str, arrays: Mapping[str, npt.NDArray[Any]], first: Mapping[str, npt.NDArray[Any]]
-) -> None:
+def _check_against(where: str, arrays: Mapping[str, npt.NDArray[Any]], first: Mapping[str, npt.NDArray[Any]]) -> None:
     for field, array in arrays.items():
         if len(array) != len(arrays["rewards"]):
-            raise DatasetError(
-                f"{where}: {field} has {len(array)} steps but rewards has {len(arrays['rewards'])}"
-            )
+            raise DatasetError(f"{where}: {field} has {len(array)} steps but rewards has {len(arrays['rewards'])}")
         if field in first and array.shape[1:] != first[field].shape[1:]:
             raise DatasetError(
-                f"{where}: {field} has shape {array.shape[1:]} per step "
-                f"but episode 0 has {first[field].shape[1:]}"
+                f"{where}: {field} has shape {array.shape[1:]} per step but episode 0 has {first[field].shape[1:]}"
             )
 
 
@@ -268,7 +253,5 @@ def _ended(where: str, terminals: object, steps: int) -> bool:
     if flags.shape != (steps,):
         raise DatasetError(f"{where}: terminals has shape {flags.shape}, expected ({steps},)")
     if flags[:-1].any():
-        raise DatasetError(
-            f"{where}: terminals is true at step {int(np.argmax(flags))}, before the episode's end"
-        )
+        raise DatasetError(f"{where}: terminals is true at step {int(np.argmax(flags))}, before the episode's end")
     return bool(flags[-1])

@@ -62,18 +62,14 @@ class ContextSampler:
         """
         kind = type(self._generator.bit_generator).__name__
         if state.get("bit_generator") != kind:
-            raise RunError(
-                f"the sampler's state is of generator {state.get('bit_generator')!r}, expected {kind}"
-            )
+            raise RunError(f"the sampler's state is of generator {state.get('bit_generator')!r}, expected {kind}")
         try:
             self._generator.bit_generator.state = dict(state)
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"the sampler's state is damaged ({error!r})") from error
 
 
-def consecutive_windows(
-    dataset: TrajectoryDataset, context_length: int, batch_size: int
-) -> Iterator[TrajectoryBatch]:
+def consecutive_windows(dataset: TrajectoryDataset, context_length: int, batch_size: int) -> Iterator[TrajectoryBatch]:
     """Go through a dataset in windows that do not overlap: every step exactly once, in order.
 
     The last window of an episode may be shorter than K (left-padded), the last batch smaller than
@@ -107,9 +103,7 @@ class _Gather:
     def __call__(self, steps: Int64[np.ndarray, "B"]) -> TrajectoryBatch:
         episodes = np.searchsorted(self._starts, steps, side="right") - 1
         num_real = np.minimum(len(self._offsets), self._starts[episodes + 1] - steps)
-        position = (
-            self._offsets - (len(self._offsets) - num_real)[:, None]
-        )  # within the window; negative: padding
+        position = self._offsets - (len(self._offsets) - num_real)[:, None]  # within the window; negative: padding
         mask = position >= 0
         index = steps[:, None] + np.maximum(position, 0)
         timesteps = np.where(mask, index - self._starts[episodes][:, None], 0)
@@ -122,9 +116,7 @@ class _Gather:
         )
 
 
-def _padded(
-    values: npt.NDArray[Any], index: Int64[np.ndarray, "B K"], mask: npt.NDArray[np.bool_]
-) -> torch.Tensor:
+def _padded(values: npt.NDArray[Any], index: Int64[np.ndarray, "B K"], mask: npt.NDArray[np.bool_]) -> torch.Tensor:
     gathered = values[index]
     gathered[~mask] = 0
     return torch.from_numpy(gathered)

@@ -81,8 +81,7 @@ def list_datasets(*, cache: Path | None = None) -> list[DatasetEntry]:
     cache = cache or cache_root()
     entries = [DatasetEntry(f"builtin:{name}", *d4rl.describe(path)) for name, path in _builtins().items()]
     entries += [
-        DatasetEntry(f"minari:{name}", _minari_steps(name), "in Minari's folder")
-        for name in minari.local_ids()
+        DatasetEntry(f"minari:{name}", _minari_steps(name), "in Minari's folder") for name in minari.local_ids()
     ]
     entries += [DatasetEntry(f"d4rl:{name}", None, "D4RL file on disk") for name in d4rl.names_on_disk(cache)]
     listed = {entry.id for entry in entries}

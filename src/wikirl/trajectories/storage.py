@@ -50,9 +50,7 @@ def write_folder(dataset: TrajectoryDataset, folder: Path) -> bool:
         temporary.chmod(0o755)  # mkdtemp's 0700 would lock out others who share the cache
         for field in ARRAYS:
             np.save(temporary / f"{field}.npy", getattr(dataset, field), allow_pickle=False)
-        (temporary / "dataset.json").write_text(
-            json.dumps(_header(dataset), indent=1) + "\n", encoding="utf-8"
-        )
+        (temporary / "dataset.json").write_text(json.dumps(_header(dataset), indent=1) + "\n", encoding="utf-8")
         temporary.replace(folder)
     except OSError as error:
         if _has_content(folder):  # another writer was faster
@@ -113,26 +111,20 @@ def _read_header(folder: Path) -> dict[str, Any]:
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DatasetError(
-            f"{folder} holds no dataset.json: not a dataset folder, or a damaged one"
-        ) from error
+        raise DatasetError(f"{folder} holds no dataset.json: not a dataset folder, or a damaged one") from error
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} is damaged ({error})") from error
     if not isinstance(header, dict) or not isinstance(header.get("arrays"), dict):
         raise DatasetError(f"{path} is damaged: it does not list its arrays")
     if header.get("format") != FORMAT:
-        raise DatasetError(
-            f"{path} has format {header.get('format')!r}, this version of wikirl reads {FORMAT}"
-        )
+        raise DatasetError(f"{path} has format {header.get('format')!r}, this version of wikirl reads {FORMAT}")
     return header
 
 
 def _open_array(folder: Path, field: str, header: dict[str, Any]) -> npt.NDArray[Any]:
     path = folder / f"{field}.npy"
     try:
-        array: npt.NDArray[Any] = np.load(
-            path, mmap_mode=None if field in _SMALL else "r", allow_pickle=False
-        )
+        array: npt.NDArray[Any] = np.load(path, mmap_mode=None if field in _SMALL else "r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DatasetError(f"{path} is missing or damaged ({error})") from error
     if _signature(array) != header["arrays"].get(field):

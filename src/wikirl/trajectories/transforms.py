@@ -33,9 +33,7 @@ def delayed_reward(dataset: TrajectoryDataset) -> TrajectoryDataset:
     )
 
 
-def take_episodes(
-    dataset: TrajectoryDataset, indices: Int[np.ndarray, "M"] | Sequence[int]
-) -> TrajectoryDataset:
+def take_episodes(dataset: TrajectoryDataset, indices: Int[np.ndarray, "M"] | Sequence[int]) -> TrajectoryDataset:
     """Keep the episodes at `indices`, in that order; copies them.
 
     Raises:
@@ -125,9 +123,7 @@ def concatenate(datasets: Sequence[TrajectoryDataset], name: str) -> TrajectoryD
                     f"{getattr(first, field)} and {getattr(other, field)}"
                 )
     offsets = np.cumsum([0, *(dataset.num_steps for dataset in datasets)])
-    starts = [
-        dataset.starts[:-1] + offset for dataset, (offset, _) in zip(datasets, pairwise(offsets), strict=True)
-    ]
+    starts = [dataset.starts[:-1] + offset for dataset, (offset, _) in zip(datasets, pairwise(offsets), strict=True)]
     return build_dataset(
         name,
         _joined(datasets, "observations"),

@@ -50,9 +50,7 @@ def typed_fields(
     # Integers in one column are choices; integers in vectors are coordinates that happen to be whole.
     discrete = raw_actions.ndim == 1 and raw_actions.dtype.kind in "iu"
     return Fields(
-        observations=raw_observations
-        if raw_observations.dtype == np.uint8
-        else _as_float32(raw_observations),
+        observations=raw_observations if raw_observations.dtype == np.uint8 else _as_float32(raw_observations),
         actions=raw_actions.astype(np.int64, copy=False) if discrete else _as_float32(raw_actions),
         rewards=_as_float32(_numbers(name, "rewards", rewards)),
         starts=raw_starts.astype(np.int64, copy=False),
@@ -70,14 +68,11 @@ def check_fields(name: str, fields: Fields) -> None:
     steps = len(fields.rewards)
     for field in ("observations", "actions"):
         if len(getattr(fields, field)) != steps:
-            raise DatasetError(
-                f"{name}: {field} has {len(getattr(fields, field))} steps but rewards has {steps}"
-            )
+            raise DatasetError(f"{name}: {field} has {len(getattr(fields, field))} steps but rewards has {steps}")
     _check_starts(name, fields.starts, steps)
     if len(fields.terminated) != len(fields.starts) - 1:
         raise DatasetError(
-            f"{name}: terminated has {len(fields.terminated)} entries "
-            f"but starts has {len(fields.starts) - 1} episodes"
+            f"{name}: terminated has {len(fields.terminated)} entries but starts has {len(fields.starts) - 1} episodes"
         )
     for field in ("observations", "actions", "rewards"):
         check_finite(name, field, getattr(fields, field), fields.starts)
@@ -99,9 +94,7 @@ def check_finite(name: str, field: str, values: npt.NDArray[Any], starts: npt.ND
             raise DatasetError(f"{name}: {field} holds {bad} (as float32) {where(step, starts)}")
 
 
-def check_space(
-    name: str, field: str, values: npt.NDArray[Any], space: Space, starts: npt.NDArray[np.int64]
-) -> None:
+def check_space(name: str, field: str, values: npt.NDArray[Any], space: Space, starts: npt.NDArray[np.int64]) -> None:
     """Check that data has the shape of its space and, for choices, lies in its range.
 
     Bounds of a box are not enforced: simulators clip, and logs hold what was asked for.
@@ -109,21 +102,17 @@ def check_space(
     Raises:
         DatasetError: it does not.
     """
-    if values.shape[1:] != space.shape or (
-        field == "actions" and space.is_discrete != (values.dtype.kind == "i")
-    ):
+    if values.shape[1:] != space.shape or (field == "actions" and space.is_discrete != (values.dtype.kind == "i")):
         kind = f"choices among {space.n}" if space.is_discrete else f"vectors of shape {space.shape}"
         raise DatasetError(
-            f"{name}: {field} should be {kind} by the space, "
-            f"found {values.dtype} of shape {values.shape[1:]} per step"
+            f"{name}: {field} should be {kind} by the space, found {values.dtype} of shape {values.shape[1:]} per step"
         )
     if space.n is not None:
         outside = (values < 0) | (values >= space.n)
         if outside.any():
             step = int(np.argmax(outside))
             raise DatasetError(
-                f"{name}: {field} holds choice {int(values[step])} {where(step, starts)}, "
-                f"expected 0 to {space.n - 1}"
+                f"{name}: {field} holds choice {int(values[step])} {where(step, starts)}, expected 0 to {space.n - 1}"
             )
 
 
@@ -143,8 +132,7 @@ def where(step: int, starts: npt.NDArray[np.int64]) -> str:
 def _check_dimensions(name: str, fields: Fields) -> None:
     if fields.observations.ndim < 2:
         raise DatasetError(
-            f"{name}: observations must be [steps, size] or have more axes, "
-            f"found shape {fields.observations.shape}"
+            f"{name}: observations must be [steps, size] or have more axes, found shape {fields.observations.shape}"
         )
     if fields.actions.ndim != 2 and not (fields.actions.ndim == 1 and fields.actions.dtype == np.int64):
         raise DatasetError(
@@ -153,33 +141,21 @@ def _check_dimensions(name: str, fields: Fields) -> None:
         )
     for field in ("rewards", "starts", "terminated"):
         if getattr(fields, field).ndim != 1:
-            raise DatasetError(
-                f"{name}: {field} must have 1 axis, found shape {getattr(fields, field).shape}"
-            )
+            raise DatasetError(f"{name}: {field} must have 1 axis, found shape {getattr(fields, field).shape}")
     for field in ("observations", "actions"):
         if 0 in getattr(fields, field).shape[1:]:
-            raise DatasetError(
-                f"{name}: {field} has no coordinates, found shape {getattr(fields, field).shape}"
-            )
+            raise DatasetError(f"{name}: {field} has no coordinates, found shape {getattr(fields, field).shape}")
 
 
 def _check_starts(name: str, starts: npt.NDArray[np.int64], steps: int) -> None:
     if len(starts) < 2 or steps == 0:
-        raise DatasetError(
-            f"{name}: there are no episodes (rewards has {steps} steps, starts {len(starts)} entries)"
-        )
+        raise DatasetError(f"{name}: there are no episodes (rewards has {steps} steps, starts {len(starts)} entries)")
     if starts[0] != 0 or starts[-1] != steps:
-        raise DatasetError(
-            f"{name}: starts must run from 0 to the {steps} steps, found {starts[0]} to {starts[-1]}"
-        )
+        raise DatasetError(f"{name}: starts must run from 0 to the {steps} steps, found {starts[0]} to {starts[-1]}")
     lengths = np.diff(starts)
     if (lengths <= 0).any():
         episode = int(np.argmax(lengths <= 0))
-        what = (
-            "is empty"
-            if lengths[episode] == 0
-            else f"starts at {starts[episode]} and ends at {starts[episode + 1]}"
-        )
+        what = "is empty" if lengths[episode] == 0 else f"starts at {starts[episode]} and ends at {starts[episode + 1]}"
         raise DatasetError(f"{name}: starts must increase, but episode {episode} {what}")
 
 
@@ -206,7 +182,5 @@ def as_flags(name: str, field: str, values: ArrayInput) -> npt.NDArray[np.bool_]
 
 
 def _as_float32(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    with np.errstate(
-        over="ignore"
-    ):  # what does not fit becomes infinite, which `check_finite` reports with its place
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, which `check_finite` reports with its place
         return values.astype(np.float32, copy=False)

@@ -1,0 +1,57 @@
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from wikirl import cli
+from wikirl.errors import RunError
+from wikirl.experiments.demo import DemoSettings
+from wikirl.experiments.demo_runs import RunPlan, make_runs
+from wikirl.recipes.settings import FinetuneConfig
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DemoSettings().plans(Path("out"))[1].config,
+        FinetuneConfig("file:-x", backbone="-y", target_returns=(1.5, -2.0), delayed_reward=True, clip_norm=0.0),
+    ],
+)
+def test_the_command_line_says_the_whole_configuration(config: FinetuneConfig) -> None:
+    words = RunPlan("arm", config, Path("some/run")).command(3)
+    options = vars(cli._parser(words).parse_args(words))
+    found = {field.name: options[field.name] for field in fields(FinetuneConfig)}
+    if found["target_returns"] is not None:
+        found["target_returns"] = tuple(found["target_returns"])
+    assert FinetuneConfig(**found) == config
+    assert (options["out"], options["num_threads"]) == (Path("some/run"), 3)
+
+
+def test_the_demo_compares_arms_seed_by_seed() -> None:
+    plans = DemoSettings(seeds=(5, 7)).plans(Path("out"))
+    assert [plan.name for plan in plans] == [
+        "scratch, seed 5",
+        "chibit, seed 5",
+        "scratch, seed 7",
+        "chibit, seed 7",
+    ]
+    assert len({plan.folder for plan in plans}) == 4
+    assert all(plan.config.architecture == "chibit" for plan in plans)
+
+
+def test_a_run_that_cannot_work_says_so_and_stops_the_others(tmp_path: Path) -> None:
+    config = FinetuneConfig("builtin:hopper-medium-replay", num_steps=100_000)
+    plans = [RunPlan(arm, config, tmp_path / arm) for arm in ("works", "fails")]
+    plans[1].folder.mkdir()
+    (plans[1].folder / "config.json").write_text(json.dumps({"learning_rate": 7}))
+    with pytest.raises(RunError, match=r"^fails, seed 0: .* holds a run with other settings"):
+        make_runs(plans, num_parallel=2, num_threads=1)
+    assert "100000/100000" not in plans[0].log.read_text()
+
+
+def test_a_bug_in_a_run_is_not_blamed_on_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="ended with status 1"):
+        make_runs([RunPlan("arm", FinetuneConfig("x"), tmp_path / "run")], num_parallel=1, num_threads=1)
