@@ -35,6 +35,11 @@ def test_each_seed_and_purpose_has_a_stream_of_its_own(keys: list[tuple[int, str
     assert draws == [first_draw(*key) for key in keys]
 
 
+def test_purposes_of_one_seed_differ() -> None:
+    purposes = ["batches", "batch", "split", "tilps", "x", ""]
+    assert len({first_draw(0, purpose) for purpose in purposes}) == len(purposes)
+
+
 def test_streams_are_not_correlated() -> None:
     one, other = (generator(0, purpose).normal(size=4000) for purpose in ("batches", "split"))
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.06

@@ -203,7 +203,7 @@ def png_line_chart(chart: Chart) -> bytes:
     drawn = _draw(chart)
     drawn.suptitle(_plain(chart.title, 60), x=0.02, ha="left", fontsize=11, color=_INK)
     buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+    drawn.savefig(buffer, format="png", dpi=200, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -318,7 +318,7 @@ a { color: var(--accent); }
 .quiet, caption, figcaption, thead th, dt { color: var(--quiet); }
 .quiet, caption, figcaption, thead th { font-size: 0.875rem; line-height: 1.45; }
 .note { background: var(--soft); border-left: 4px solid var(--accent); padding: 0.1rem 1.1rem; }
-.note, pre { border-radius: 4px; margin: 1rem 0; max-width: 48rem; }
+.note, pre { border-radius: 4px; margin: 0.75rem 0; max-width: 48rem; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: 0.4rem; }

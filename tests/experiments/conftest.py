@@ -34,7 +34,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         settings = DemoSettings(
             dataset=f"file:{folder / HOSTILE}",
             seeds=(3,),
-            num_steps=40,
+            num_steps=16,
             batch_size=4,
             num_evaluations=2,
             eval_episodes=2,

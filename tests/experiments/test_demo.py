@@ -15,6 +15,7 @@ import pytest
 
 from wikirl.errors import ConfigError, RunError
 from wikirl.experiments.demo import DemoSettings, demo
+from wikirl.experiments.demo_page import DrawnEpisode, report
 from wikirl.runs import read_json, read_metrics
 
 from .conftest import HOSTILE, Finished
@@ -57,7 +58,7 @@ def test_the_summary_agrees_with_the_run_folders(finished: Finished) -> None:
         scores = read_json(finished.out / run["run"] / "scores.json")
         assert run["summary"] == scores["summary"][0]
         assert run["protocol"] == scores["protocols"][0] == summary["protocol"]
-        assert [entry["step"] for entry in run["evaluations"]] == [20, 40]
+        assert [entry["step"] for entry in run["evaluations"]] == [8, 16]
         for entry, evaluation in zip(run["evaluations"], scores["evaluations"], strict=True):
             assert entry["return_mean"] == pytest.approx(sum(evaluation["returns"]) / 2)
         assert summary["arms"][arm]["means"]["last_normalized"] == run["summary"]["last_normalized"]
@@ -92,6 +93,14 @@ def test_the_report_shows_curves_films_and_strips_and_loads_nothing(finished: Fi
     assert finished.summary["verdict"] in page.text
     assert any(how in page.text for how in ("drawn from the joint positions", "rendered by MuJoCo through"))
     assert (finished.out / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_says_when_there_was_nothing_to_render_with(finished: Finished) -> None:
+    drawn = DrawnEpisode(b"GIF89a", (b"",) * 8, "joints", "egl: <b>no</b> library; osmesa: none", 1.0, 2, 0.1)
+    page = Sources(report(finished.summary, dict.fromkeys(ARMS, drawn)))
+    assert "drawn from the joint positions, without a renderer" in page.text
+    assert "Other methods did not work here: egl: <b>no</b> library; osmesa: none." in page.text
+    assert "b" not in page.tags
 
 
 def test_a_hostile_file_name_stays_text(finished: Finished) -> None:
@@ -142,11 +151,12 @@ def test_an_interrupted_demo_stops_its_runs_and_goes_on_to_the_same_bits(finishe
     assert process.returncode == 130
     assert "Traceback" not in said
     assert not all((run / "scores.json").exists() for run in runs)
-    for run in runs:
-        if (run / ".lock").exists():
-            with (run / ".lock").open("w") as lock:  # nobody is left who writes there
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        assert "Traceback" not in run.with_suffix(".log").read_text()
+    for path in out.glob("*/.lock"):
+        with path.open("w") as lock:  # nobody is left who writes there
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    logs = list(out.glob("*.log"))
+    assert logs
+    assert not any("Traceback" in log.read_text() for log in logs)
 
     summary = demo(out, settings=finished.settings)
     for arm, run in zip(ARMS, runs, strict=True):

@@ -247,9 +247,11 @@ def test_actions_go_to_the_unit_interval_and_back(bounds: list[tuple[float, floa
     shares = data.draw(st.lists(st.floats(0, 1), min_size=len(bounds), max_size=len(bounds)))
     actions = (low + torch.tensor(shares) * (high - low))[None, None]
     unit = scaler.to_unit(actions)
-    assert (unit.abs() <= 1 + 1e-4).all()
+    rounding = 1e-6 * max((abs(bound) + size) / size for bound, size in bounds)  # of float32 far from zero
+    assert (unit.abs() <= 1 + rounding).all()
     torch.testing.assert_close(scaler.from_unit(unit), actions, rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(scaler.to_unit(low[None, None]), -torch.ones(1, 1, len(low)))
+    lowest = scaler.to_unit(low[None, None])
+    torch.testing.assert_close(lowest, -torch.ones(1, 1, len(low)), rtol=0, atol=rounding)
 
 
 @settings(max_examples=60, deadline=None)

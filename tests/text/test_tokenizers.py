@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from tests.helpers import toy_documents
 from wikirl.errors import CorpusError
-from wikirl.text.tokenizers import END_OF_TEXT, load_tokenizer, save_tokenizer, train_tokenizer
+from wikirl.text.tokenizers import END_OF_TEXT, end_token, load_tokenizer, save_tokenizer, train_tokenizer
 
 TOKENIZER = train_tokenizer(toy_documents(), 300)
 
@@ -51,6 +51,9 @@ def test_learning_is_deterministic_and_keeps_to_its_size() -> None:
 
 def test_the_end_mark_is_one_entry_and_the_first() -> None:
     assert ids_of(TOKENIZER, END_OF_TEXT) == [TOKENIZER.token_to_id(END_OF_TEXT)] == [0]
+    assert end_token(TOKENIZER) == 0
+    with pytest.raises(CorpusError, match="knows"):
+        end_token(Tokenizer(models.BPE(VOCAB, [("a", "b")])))
     assert list(TOKENIZER.get_vocab()).count(END_OF_TEXT) == 1
     assert 0 not in ids_of(TOKENIZER, " ".join(toy_documents()))
 

@@ -47,7 +47,7 @@ class DemoSettings:
     environment: str = "Hopper-v5"
     backbones: tuple[str, str] = ("scratch", "chibit")
     seeds: tuple[int, ...] = (0, 1)
-    num_steps: int = 600
+    num_steps: int = 720
     batch_size: int = 64
     learning_rate: float = 1e-3
     target_return: float = 2800.0
@@ -115,14 +115,13 @@ def demo(out: Path, *, settings: DemoSettings = DemoSettings(), num_threads: int
         "settings": asdict(settings) | {"num_threads": num_threads, "num_parallel": num_parallel},
         "commands": [plan.shell_command(num_threads) for plan in plans],
         "rendering": {arm: episode.to_json() for arm, episode in episodes.items()},
+        "provenance": read_json(plans[0].folder / "provenance.json"),
         "report": str(out / "report.html"),
         "wall_seconds": round(time.monotonic() - started, 1),
     }
+    summary["table"] += f"\nReport: {summary['report']}"
     _replace(out / "curves.png", score_chart_png(summary))
-    _replace(
-        out / "report.html",
-        report(summary, episodes, read_json(plans[0].folder / "provenance.json")).encode(),
-    )
+    _replace(out / "report.html", report(summary, episodes).encode())
     write_json(out / "summary.json", summary)
     return summary
 

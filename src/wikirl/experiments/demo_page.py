@@ -22,6 +22,7 @@ Json = Mapping[str, Any]
 
 _SIZE = 240  # pixels
 _MOST_FRAMES = 80  # two films of that size stay under 2 MB
+_STRIP = 8  # as many as `pages.film` has room for
 _SHORTEST_FRAME = 0.03  # seconds; browsers slow down what is faster
 _METHODS = {
     "egl": "rendered by MuJoCo through EGL",
@@ -67,11 +68,12 @@ def draw_episode(folder: Path, environment: str) -> DrawnEpisode:
     seed = read_json(folder / "config.json")["evaluation_seed"]
     recording = record_episode(load_policy(folder / "policy"), environment, seed=seed)
     num_steps = len(recording.rewards)
-    every = max(math.ceil(_SHORTEST_FRAME / recording.dt), math.ceil(num_steps / _MOST_FRAMES))
+    slow = min(math.ceil(_SHORTEST_FRAME / recording.dt), num_steps // _STRIP)  # short ones still fill a strip
+    every = max(slow, math.ceil(num_steps / _MOST_FRAMES))
     rendered = render_recording(recording.qpos, environment, size=_SIZE, every=every)
     return DrawnEpisode(
         film=to_gif(rendered.frames, every * recording.dt),
-        strip=tuple(to_png(frame) for frame in filmstrip(rendered.frames, 8)),
+        strip=tuple(to_png(frame) for frame in filmstrip(rendered.frames, _STRIP)),
         method=rendered.method,
         note=rendered.note,
         total_return=recording.total_return,
@@ -85,7 +87,7 @@ def score_chart_png(summary: Json) -> bytes:
     return pages.png_line_chart(_score_chart(summary))
 
 
-def report(summary: Json, episodes: Mapping[str, DrawnEpisode], provenance: Json) -> str:
+def report(summary: Json, episodes: Mapping[str, DrawnEpisode]) -> str:
     """The whole page."""
     one, other = summary["arms"]
     return pages.page(
@@ -94,7 +96,7 @@ def report(summary: Json, episodes: Mapping[str, DrawnEpisode], provenance: Json
         pages.section("Curves", _charts(summary)),
         pages.section("What the policies do", _films(summary, episodes)),
         pages.section("What so small a run can and cannot show", _limits(summary)),
-        pages.section("What was run", _settings(summary, provenance)),
+        pages.section("What was run", _settings(summary)),
         pages.section("Data", _data(summary["data"])),
         pages.section("Starting weights", _weights(summary)),
         pages.section("Run it again", _commands(summary)),
@@ -194,8 +196,8 @@ def _limits(summary: Json) -> Html:
     )
 
 
-def _settings(summary: Json, provenance: Json) -> Html:
-    settings, arms = summary["settings"], summary["arms"]
+def _settings(summary: Json) -> Html:
+    settings, arms, provenance = summary["settings"], summary["arms"], summary["provenance"]
     run = next(iter(arms.values()))["runs"][0]
     shape, machine, git = run["architecture"], provenance["machine"], provenance["git"]
     seconds = sum(run["seconds"] for arm in arms.values() for run in arm["runs"])
@@ -257,7 +259,7 @@ def _commands(summary: Json) -> Html:
     return pages.join(
         [
             pages.paragraph("The demo is these commands, and this page is made from what they leave behind."),
-            pages.code("\n".join(summary["commands"])),
+            *(pages.code(command) for command in summary["commands"]),
             pages.paragraph("Run folders: ", pages.join([pages.link(f"{name}/", name) for name in names], ", "), "."),
             pages.paragraph("Every number of this page: ", pages.link("summary.json"), "."),
         ]

@@ -191,12 +191,12 @@ class GPT(nn.Module):
         if positions:
             self.wpe, self.config = None, replace(self.config, num_positions=0)
 
-    def embed_tokens(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
-        """Word plus position embeddings, for text."""
+    def embed_tokens(self, ids: Int[Tensor, "B L"], first_position: int = 0) -> Float[Tensor, "B L D"]:
+        """Word plus position embeddings, for text that stands at `first_position` of the table."""
         if self.wte is None or self.wpe is None:
             raise TypeError("this model has no word or position table")
         words: Tensor = self.wte(ids)
-        return words + self.wpe.weight[: ids.shape[1]]
+        return words + self.wpe.weight[first_position : first_position + ids.shape[1]]
 
     def forward(
         self, embeddings: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"] | None = None

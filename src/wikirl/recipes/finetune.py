@@ -5,6 +5,7 @@
 Read `finetune` first; everything below it is in the order it is called.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -221,7 +222,7 @@ class _Session:
             self.evaluations += found
             figures["evaluations"] = [evaluation_entry(evaluation) for evaluation in found]
             best = max(found, key=lambda evaluation: sum(evaluation.returns))
-            self.bar.write(f"step {step}: " + _one_line(evaluation_entry(best)))
+            self.bar.write(f"step {step}: " + _one_line(evaluation_entry(best)), file=sys.stderr)
         return figures
 
     def checkpoint(self, step: int) -> None:

@@ -67,7 +67,12 @@ class PretrainConfig:
     activation: str = field(default="relu", metadata={"help": "relu, gelu or gelu_new"})
     dropout: float = field(default=0.0, metadata={"help": "all three dropout rates"})
     batch_size: int = field(default=4, metadata={"help": "blocks of num_positions tokens a step"})
-    num_steps: int = field(default=6000, metadata={"help": "updates"})
+    short_blocks: int = field(
+        default=4,
+        metadata={"help": "cut each block into this many shorter ones at first, which is faster; 1 for never"},
+    )
+    short_share: float = field(default=0.8, metadata={"help": "share of the steps on short blocks"})
+    num_steps: int = field(default=8000, metadata={"help": "updates"})
     optimizer: Literal["muon", "adamw"] = field(
         default="muon",
         metadata={"help": "muon for the blocks' matrices with adamw for the rest, or adamw for all"},
@@ -76,7 +81,7 @@ class PretrainConfig:
         default=1e-2,
         metadata={"help": "peak rate of matrices (adamw wants about 3e-3); 5 %% warm-up, then linear to zero"},
     )
-    table_learning_rate: float = field(default=2e-2, metadata={"help": "peak rate of all else under muon"})
+    table_learning_rate: float = field(default=6e-3, metadata={"help": "peak rate of all else under muon"})
     weight_decay: float = field(default=0.01, metadata={"help": "decoupled weight decay"})
     clip_norm: float = field(default=1.0, metadata={"help": "largest gradient norm"})
     eval_every: int = field(default=500, metadata={"help": "steps between held-out figures"})
@@ -126,6 +131,8 @@ def _check(config: PretrainConfig) -> None:
         raise ConfigError(
             f"expected hidden_size to be a multiple of num_heads; found {config.hidden_size} and {config.num_heads}"
         )
+    if config.short_blocks < 1 or config.num_positions % config.short_blocks:
+        raise ConfigError(f"expected short_blocks to divide num_positions; found {config.short_blocks}")
     for name in (
         "num_layers",
         "num_heads",
@@ -147,7 +154,7 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, out: Path) -> Tokenizer:
     if config.tokenizer:
         tokenizer = load_tokenizer(Path(config.tokenizer))
     else:
-        documents = tqdm(corpus.documents(), desc="learning the tokenizer", unit=" documents", leave=False)
+        documents = iter(tqdm(corpus.documents(), desc="learning the tokenizer", unit=" documents", leave=False))
         tokenizer = train_tokenizer(documents, config.vocab_size)
     save_tokenizer(tokenizer, out, config.num_positions)
     return tokenizer
@@ -207,13 +214,26 @@ class _Session:
         """Wall-clock seconds spent on this run, over all its processes."""
         return self.seconds_before + time.monotonic() - self.started
 
-    def loss(self, ids: Int[Tensor, "B L"]) -> Tensor:
+    def loss(self, ids: Int[Tensor, "B L"], first_position: int = 0) -> Tensor:
         """Mean nats per token of a batch of blocks."""
         ids = ids.to(self.device)
         with torch.autocast(self.device, self.autocast, enabled=self.autocast is not None):
-            hidden = self.model(self.model.embed_tokens(ids[:, :-1]))
+            hidden = self.model(self.model.embed_tokens(ids[:, :-1], first_position))
             assert self.model.wte is not None
             return next_token_loss(hidden.to(self.autocast or hidden.dtype), self.model.wte.weight, ids[:, 1:])
+
+    def objective(self, step: int) -> dict[str, Term]:
+        """Next-token loss of a step's blocks; short ones take the parts of the position table in turn.
+
+        Source: Press et al. 2021 (Shortformer), section 3: short inputs first, full length at the end.
+        """
+        config = self.config
+        ids = self.blocks.batch(step - 1)
+        if config.short_blocks == 1 or step > config.short_share * config.num_steps:
+            return {"language_loss": Term(self.loss(ids))}
+        length = config.num_positions // config.short_blocks
+        short = ids.unfold(1, length + 1, length).flatten(0, 1)
+        return {"language_loss": Term(self.loss(short, step % config.short_blocks * length))}
 
     def steps(self) -> Iterator[StepMetrics]:
         """Train from where the run stands to its end, under a progress bar."""
@@ -221,8 +241,7 @@ class _Session:
         self.model.train()
         schedule = linear_decay_after_warmup(math.ceil(0.05 * config.num_steps), config.num_steps)
         steps = train(
-            lambda step: {"language_loss": Term(self.loss(self.blocks.batch(step - 1)))},
-            self.optimizer, schedule, num_steps=config.num_steps, first_step=self.done + 1, clip_norm=config.clip_norm,
+            self.objective, self.optimizer, schedule, num_steps=config.num_steps, first_step=self.done + 1, clip_norm=config.clip_norm,
         )  # fmt: skip
         with tqdm(
             steps, total=config.num_steps, initial=self.done, desc="pretrain", unit="step", dynamic_ncols=True

@@ -1,0 +1,73 @@
+"""The whole road on tiny input, through the command line, in the real environment."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.recipes.toys import corpus
+from wikirl.evaluation.rollout import rollout
+from wikirl.models.bundle import load_policy
+
+
+def wikirl(*arguments: object, **options: Any) -> dict[str, Any]:
+    command = [sys.executable, "-m", "wikirl.cli", *map(str, arguments), "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert result.returncode == 0, result.stderr
+    answer: dict[str, Any] = json.loads(result.stdout)
+    return answer
+
+
+def finetune_arguments(out: Path, backbone: object, num_steps: int = 6) -> list[object]:
+    fixed = "--batch-size 4 --context-length 5 --eval-every 2 --checkpoint-every 2 --eval-episodes 2 --target-returns 400 200"
+    arguments = ["finetune", "--dataset", "builtin:hopper-medium-replay", "--environment", "Hopper-v5", "--out", out]
+    return [*arguments, "--backbone", backbone, "--num-steps", num_steps, "--num-threads", 1, *fixed.split()]
+
+
+def test_from_text_to_a_score(tmp_path: Path) -> None:
+    text, backbone, out = corpus(tmp_path), tmp_path / "backbone", tmp_path / "run"
+    small = ["--vocab-size", "300", "--hidden-size", "16", "--num-positions", "32", "--num-steps", "4"]
+    wikirl("pretrain", "--corpus", text, "--out", backbone, *small)
+    scores = wikirl(*finetune_arguments(out, backbone))
+    assert [summary["target_return"] for summary in scores["summary"]] == [400, 200]
+    assert all(len(evaluation["returns"]) == 2 for evaluation in scores["evaluations"])
+    assert [evaluation["step"] for evaluation in scores["evaluations"]] == [2, 2, 4, 4, 6, 6]
+    assert {protocol["environment_id"] for protocol in scores["protocols"]} == {"Hopper-v5"}
+
+    # The score of the last step is what the saved policy earns, by the command and by hand.
+    evaluated = wikirl("evaluate", out, "--episodes", 2, "--target-return", 400)
+    last = next(e for e in scores["evaluations"] if e["step"] == 6 and e["target_return"] == 400)
+    assert evaluated["evaluations"][0]["returns"] == last["returns"]
+    policy = load_policy(out / "policy")
+    policy.target_return = 400.0
+    by_hand = rollout(policy, "Hopper-v5", num_episodes=2, seed=0)
+    np.testing.assert_allclose(by_hand.returns, last["returns"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("backbone", ["chibit", "scratch"])
+def test_a_run_killed_with_no_warning_resumes_to_the_same_numbers(tmp_path: Path, backbone: str) -> None:
+    whole = wikirl(*finetune_arguments(tmp_path / "whole", backbone, 8))
+    command = [
+        sys.executable,
+        "-m",
+        "wikirl.cli",
+        *map(str, finetune_arguments(tmp_path / "cut", backbone, 8)),
+        "--json",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "cut" / "checkpoints" / "step-4").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "cut" / "scores.json").exists()
+    resumed = wikirl(*finetune_arguments(tmp_path / "cut", backbone, 8))
+    assert {**resumed, "run": ""} == {**whole, "run": ""}
+    weights = [(tmp_path / name / "policy" / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]

@@ -1,0 +1,148 @@
+"""The command line: quick to answer, one line for mistakes, one JSON object on demand."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.recipes.toys import corpus, dataset
+from wikirl.cli import main
+
+
+def run(*arguments: str) -> int:
+    return main(list(arguments))
+
+
+def line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The only line on stderr."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.strip().split("\n")
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.mark.parametrize("code", ["import wikirl", "import wikirl.cli; wikirl.cli._parser(['--help'])"])
+def test_answers_without_heavy_imports(code: str) -> None:
+    heavy = "{'torch', 'transformers', 'gymnasium', 'mujoco', 'matplotlib', 'numpy', 'minari'}"
+    check = f"{code}\nimport sys\nprint(sorted({heavy} & sys.modules.keys()))"
+    found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_front_door() -> None:
+    import wikirl
+
+    assert all(getattr(wikirl, name) for name in wikirl.__all__)
+    assert dir(wikirl) == sorted(wikirl.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = wikirl.nothing  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("verb", [[], ["demo"], ["pretrain"], ["data"], ["data", "show"], ["finetune"], ["evaluate"]])
+def test_help(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(*verb, "--help")
+    assert stop.value.code == 0
+    assert f"usage: {' '.join(['wikirl', *verb])}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_data_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("data", "list", "--json") == 0
+    entries = json.loads(capsys.readouterr().out)["datasets"]
+    assert "builtin:hopper-medium-replay" in {entry["id"] for entry in entries}
+    assert run("data", "show", "builtin:hopper-medium-replay", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["num_steps"], shown["num_episodes"], shown["environment"]) == (120_000, 1000, "Hopper-v5")
+    assert shown["return_mean"] == pytest.approx(304.5, abs=0.1)
+    assert run("data", "show", "builtin:hopper-medium-replay") == 0
+    assert "120,000" in capsys.readouterr().out
+
+
+def test_the_road_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, data = corpus(tmp_path), dataset(tmp_path)
+    small = ["--vocab-size", "300", "--hidden-size", "16", "--num-positions", "32", "--num-steps", "2"]
+    backbone, out = tmp_path / "backbone", tmp_path / "run"
+    assert run("pretrain", "--corpus", str(text), "--out", str(backbone), *small, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["backbone"] == str(backbone)
+    options = ["--num-steps", "2", "--context-length", "4", "--batch-size", "2", "--json"]
+    assert run("finetune", "--dataset", data, "--backbone", str(backbone), "--out", str(out), *options) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["run"] == str(out)
+    assert run("evaluate", str(out), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["held_out_action_error"] == scores["held_out_action_error"]
+    # And in words.
+    assert run("evaluate", str(out)) == 0
+    assert "held out action error" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("data show builtin:hoper-medium-replay", "hopper-medium-replay"),
+        ("data show file:missing.hdf5", "missing.hdf5"),
+        ("finetune --dataset builtin:hopper-medium-replay --environment Hoper-v5 --out {out}", "Hopper-v5"),
+        ("finetune --dataset builtin:hopper-medium-replay --backbone ./nowhere --out {out}", "nowhere"),
+        ("finetune --dataset builtin:hopper-medium-replay --num-steps 0 --out {out}", "num_steps"),
+        ("finetune --dataset builtin:hopper-medium-replay --device tpu --out {out}", "--device cpu"),
+        ("pretrain --corpus missing.txt --out {out}", "missing.txt"),
+        ("evaluate {out}", "wikirl finetune"),
+    ],
+)
+def test_a_mistake_costs_one_line_and_exit_code_2(
+    arguments: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments.format(out=tmp_path / "out").split()) == 2
+    assert words in line(capsys)
+
+
+def test_an_unknown_verb_or_flag_is_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["nonsense"], ["finetune", "--nonsense"], ["evaluate"]):
+        with pytest.raises(SystemExit) as stop:
+            run(*arguments)
+        assert stop.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_ctrl_c_is_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    data, out = dataset(tmp_path), tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "wikirl.cli",
+        "finetune",
+        "--dataset",
+        data,
+        "--backbone",
+        "scratch",
+        "--out",
+        str(out),
+    ]
+    command += ["--num-steps", "400", "--context-length", "4", "--batch-size", "2", "--eval-every", "400", "--num-threads", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(2)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130, complaint
+    assert "Traceback" not in complaint
+    assert len(list((out / "checkpoints").glob("step-*"))) == 1
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    steps = [json.loads(text)["step"] for text in (out / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 401))
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    found = subprocess.run(
+        f"{sys.executable} -m wikirl.cli data list --json | true",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stderr == ""
