@@ -121,7 +121,18 @@ def test_ctrl_c_is_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
         "--out",
         str(out),
     ]
-    command += ["--num-steps", "400", "--context-length", "4", "--batch-size", "2", "--eval-every", "400", "--num-threads", "1"]
+    command += [
+        "--num-steps",
+        "400",
+        "--context-length",
+        "4",
+        "--batch-size",
+        "2",
+        "--eval-every",
+        "400",
+        "--num-threads",
+        "1",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:

@@ -87,18 +87,17 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     def run(out: Path, num_threads: int | None) -> Result:
         from wikirl.experiments.demo import demo
 
-        _use_threads(num_threads)
-        return demo(out)
+        return demo(out, num_threads=num_threads)
 
     parser.add_argument(
         "--out", type=Path, default=Path("runs/demo"), help="folder for runs and report (default: runs/demo)"
     )
-    parser.add_argument("--num-threads", type=int, help="CPU threads for each of the two arms (default: shared out)")
+    parser.add_argument("--num-threads", type=int, help="CPU threads for each run (default: 1)")
     _finishing(parser, run, lambda result: result["table"])
 
 
 def _pretrain(parser: argparse.ArgumentParser) -> None:
-    from wikirl.recipes.pretrain import PretrainConfig
+    from wikirl.recipes.settings import PretrainConfig
 
     def run(out: Path, device: str, precision: str, num_threads: int | None, **config: Any) -> Result:
         from wikirl.recipes.pretrain import pretrain

@@ -2,7 +2,7 @@
 
 This file knows HTML, escaping and matplotlib (and is the only one that does). It deliberately knows nothing
 of runs, scores or what a page is about. Whatever is not `Html` already is text and gets escaped, so text from
-data and file names cannot become markup by being forgotten. It is longer than other files by its style sheet.
+data and file names cannot become markup by being forgotten. The style sheet is assets/page.css.
 """
 
 import base64
@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import final
 from urllib.parse import quote
 
@@ -21,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 
 from wikirl.errors import ConfigError
 
+_STYLE_SHEET = Path(__file__).parent / "assets" / "page.css"
 # Okabe and Ito's palette, which colour-blind readers tell apart, and lighter shades of it for dark pages.
 # Markers and dashes say the same once more.
 _LIGHT = ("#0072b2", "#d55e00", "#009e73", "#b0568a")
@@ -268,7 +270,7 @@ def _lines(colours: Sequence[str]) -> dict[str, str]:
 
 def _style() -> str:
     light, dark = {"ink": _INK, "grid": _GRID, **_lines(_LIGHT)}, _lines(_DARK)
-    style = _CSS
+    style = _STYLE_SHEET.read_text()
     for mark, colours in (("/*light*/", light), ("/*dark*/", dark)):
         style = style.replace(mark, " ".join(f"--{name}: {colour};" for name, colour in colours.items()))
     return style
@@ -293,61 +295,4 @@ _SHELL = """\
 </main>
 </body>
 </html>
-"""
-
-_CSS = """
-:root {
-  /*light*/
-  --page: #fff; --soft: #f4f6f8; --quiet: #57606a; --accent: #0060a0; color-scheme: light dark;
-}
-@media screen and (prefers-color-scheme: dark) {
-  :root {
-    /*dark*/
-    --ink: #e4e7eb; --grid: #444b55; --page: #15181c; --soft: #1f242a; --quiet: #a0a8b2; --accent: #7cc0f5;
-  }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 1rem/1.55 system-ui, sans-serif; }
-main { max-width: 64rem; margin: 0 auto; padding: 1.5rem 1.25rem 4rem; overflow-wrap: break-word; }
-h1 { font-size: 1.7rem; line-height: 1.25; margin: 0.5rem 0 1rem; }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 0.75rem; padding-bottom: 0.25rem; }
-h2, th, td, dl > div { border-bottom: 1px solid var(--grid); }
-p, li, figcaption { max-width: 46rem; }
-li { margin: 0.4rem 0; }
-a { color: var(--accent); }
-.quiet, caption, figcaption, thead th, dt { color: var(--quiet); }
-.quiet, caption, figcaption, thead th { font-size: 0.875rem; line-height: 1.45; }
-.note { background: var(--soft); border-left: 4px solid var(--accent); padding: 0.1rem 1.1rem; }
-.note, pre { border-radius: 4px; margin: 0.75rem 0; max-width: 48rem; }
-.scroll { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: 0.4rem; }
-th, td { padding: 0.35rem 0 0.35rem 1.1rem; text-align: right; }
-th:first-child { text-align: left; padding-left: 0; }
-thead th { vertical-align: bottom; }
-td { white-space: nowrap; }
-dl { margin: 1rem 0; columns: 22rem 2; column-gap: 2.5rem; font-size: 0.925rem; }
-dl > div { display: flex; gap: 1rem; padding: 0.22rem 0; break-inside: avoid; }
-dt { flex: 0 0 40%; }
-dd { margin: 0; flex: 1; min-width: 0; overflow-wrap: anywhere; }
-figure { margin: 1rem 0; break-inside: avoid; }
-figcaption { margin-top: 0.4rem; }
-img, svg.chart { display: block; width: 100%; height: auto; }
-img { border-radius: 4px; }
-svg.chart text { font-family: system-ui, sans-serif !important; }
-code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 0.9em; }
-pre { background: var(--soft); padding: 0.75rem 1rem; font-size: 0.875rem; line-height: 1.5; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; }
-.columns { display: grid; gap: 0 2.5rem; }
-.columns { grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); }
-/* One large picture and eight small ones of the same height in all. */
-.film { display: grid; gap: 4px; grid-template-columns: repeat(6, 1fr); max-width: 46rem; }
-.film > :first-child { grid-area: 1 / 1 / 3 / 3; }
-@media (max-width: 30rem) {
-  .film { grid-template-columns: repeat(4, 1fr); }
-  .film > :first-child { grid-area: 1 / 1 / 2 / 5; }
-  th, td { padding-left: 0.6rem; font-size: 0.9rem; }
-}
-@media (prefers-reduced-motion: reduce) { .film > :first-child { display: none; } }
-@media print { main { max-width: none; padding: 0; } a { color: inherit; } h2 { break-after: avoid; } }
 """

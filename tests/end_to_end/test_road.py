@@ -25,7 +25,8 @@ def wikirl(*arguments: object, **options: Any) -> dict[str, Any]:
 
 
 def finetune_arguments(out: Path, backbone: object, num_steps: int = 6) -> list[object]:
-    fixed = "--batch-size 4 --context-length 5 --eval-every 2 --checkpoint-every 2 --eval-episodes 2 --target-returns 400 200"
+    fixed = "--batch-size 4 --context-length 5 --eval-every 2 --checkpoint-every 2 --eval-episodes 2"
+    fixed += " --target-returns 400 200"
     arguments = ["finetune", "--dataset", "builtin:hopper-medium-replay", "--environment", "Hopper-v5", "--out", out]
     return [*arguments, "--backbone", backbone, "--num-steps", num_steps, "--num-threads", 1, *fixed.split()]
 

@@ -5,12 +5,32 @@ from typing import Any
 
 import numpy as np
 
-from wikirl.recipes.pretrain import PretrainConfig, pretrain
-from wikirl.recipes.settings import FinetuneConfig
+from wikirl.recipes.pretrain import pretrain
+from wikirl.recipes.settings import FinetuneConfig, PretrainConfig
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
 from wikirl.trajectories.storage import save_dataset
 
-WORDS = ["the", "cat", "sat", "on", "a", "mat", "while", "one", "dog", "ran", "to", "see", "its", "old", "red", "hat", "fall", "down", "again"]
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "while",
+    "one",
+    "dog",
+    "ran",
+    "to",
+    "see",
+    "its",
+    "old",
+    "red",
+    "hat",
+    "fall",
+    "down",
+    "again",
+]
 
 
 def corpus(folder: Path, num_documents: int = 200) -> Path:

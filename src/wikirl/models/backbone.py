@@ -22,6 +22,8 @@ from wikirl.models.gpt import GPT, Activation, GPTConfig
 
 # It would draw over our own bars.
 transformers_logging.disable_progress_bar()
+# Its report on loaded weights would follow our own one-line error.
+transformers_logging.set_verbosity_error()
 
 CHIBIT = Path(__file__).parents[1] / "assets" / "chibit"
 # GPT-2 matrices are Conv1D (input × output) in Hugging Face's files, Linear (output × input) here.
@@ -85,6 +87,8 @@ def from_hugging_face_config(config: GPT2Config) -> GPTConfig:
         raise BackboneError(f"expected an activation of {', '.join(get_args(Activation))}; found {activation!r}")
     if not config.scale_attn_weights:
         raise BackboneError("expected scaled attention (scale_attn_weights true); found a GPT-2 without it")
+    if config.add_cross_attention:
+        raise BackboneError("expected a GPT-2 without cross-attention; found one with it")
     return GPTConfig(
         num_layers=config.n_layer,
         num_heads=config.n_head,

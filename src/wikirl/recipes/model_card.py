@@ -42,7 +42,10 @@ def model_card(card: Card) -> str:
         "machine": f"{machine['processor']}, {machine['num_threads']} thread(s), {card.precision}, "
         f"PyTorch {card.provenance['versions']['torch']}",
         "optimizer": f"{_optimizer(config)}, 5 % warm-up, then linear to zero, "
-        f"weight decay {config['weight_decay']:g}, clip {config['clip_norm']:g}, dropout {config['dropout']:g}, seed {config['seed']}",
+        f"weight decay {config['weight_decay']:g}, clip {config['clip_norm']:g}, dropout {config['dropout']:g}, "
+        f"seed {config['seed']}",
+        "block length": f"{config['num_positions']}; cut in {config['short_blocks']} for the first "
+        f"{config['short_share']:.0%} of the steps",
         "command": f"`{' '.join(card.provenance['command'])}`",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())

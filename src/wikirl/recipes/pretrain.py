@@ -6,9 +6,9 @@ The folder holds the model, its tokenizer and a model card; `pretraining/` insid
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -16,10 +16,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from tqdm import tqdm
 
-from wikirl.errors import ConfigError
 from wikirl.models.backbone import save_backbone
-from wikirl.models.gpt import GPT, Activation, GPTConfig
+from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.recipes.model_card import Card, model_card
+from wikirl.recipes.settings import PretrainConfig, check_pretraining
 from wikirl.reproducibility import (
     choose_device,
     choose_precision,
@@ -47,49 +47,6 @@ from wikirl.training.optimizer import (
 HELD_OUT_EVERY = 100
 
 
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Everything that decides what `pretrain` makes."""
-
-    corpus: str = field(metadata={"help": "a text file, or a folder of text files"})
-    held_out: str | None = field(
-        default=None,
-        metadata={"help": "text for the held-out figures; default: every 100th document of the corpus"},
-    )
-    tokenizer: str | None = field(
-        default=None, metadata={"help": "folder with tokenizer.json or GPT-2's BPE files; default: learn one"}
-    )
-    vocab_size: int = field(default=8192, metadata={"help": "entries of the BPE that is learnt"})
-    num_layers: int = field(default=3, metadata={"help": "transformer blocks"})
-    num_heads: int = field(default=1, metadata={"help": "attention heads per block"})
-    hidden_size: int = field(default=128, metadata={"help": "width of the residual stream"})
-    num_positions: int = field(default=1024, metadata={"help": "context length and rows of the position table"})
-    activation: str = field(default="relu", metadata={"help": "relu, gelu or gelu_new"})
-    dropout: float = field(default=0.0, metadata={"help": "all three dropout rates"})
-    batch_size: int = field(default=4, metadata={"help": "blocks of num_positions tokens a step"})
-    short_blocks: int = field(
-        default=4,
-        metadata={"help": "cut each block into this many shorter ones at first, which is faster; 1 for never"},
-    )
-    short_share: float = field(default=0.8, metadata={"help": "share of the steps on short blocks"})
-    num_steps: int = field(default=8000, metadata={"help": "updates"})
-    optimizer: Literal["muon", "adamw"] = field(
-        default="muon",
-        metadata={"help": "muon for the blocks' matrices with adamw for the rest, or adamw for all"},
-    )
-    learning_rate: float = field(
-        default=1e-2,
-        metadata={"help": "peak rate of matrices (adamw wants about 3e-3); 5 %% warm-up, then linear to zero"},
-    )
-    table_learning_rate: float = field(default=6e-3, metadata={"help": "peak rate of all else under muon"})
-    weight_decay: float = field(default=0.01, metadata={"help": "decoupled weight decay"})
-    clip_norm: float = field(default=1.0, metadata={"help": "largest gradient norm"})
-    eval_every: int = field(default=500, metadata={"help": "steps between held-out figures"})
-    checkpoint_every: int = field(default=200, metadata={"help": "steps between checkpoints"})
-    seed: int = field(default=0, metadata={"help": "seed of weights and block order"})
-    attribution: str = field(default="", metadata={"help": "source and licence of the text, for the model card"})
-
-
 def pretrain(config: PretrainConfig, out: Path, *, device: str = "auto", precision: str = "auto") -> dict[str, Any]:
     """Train a language model and leave a Hugging Face folder at `out`; continues a run that was cut short.
 
@@ -101,7 +58,7 @@ def pretrain(config: PretrainConfig, out: Path, *, device: str = "auto", precisi
         CorpusError: text or tokenizer cannot be read.
         RunError: `out` holds something else.
     """
-    _check(config)
+    check_pretraining(config)
     device = choose_device(device)
     autocast = choose_precision(precision, device)
     corpus = open_corpus(config.corpus)
@@ -122,29 +79,6 @@ def pretrain(config: PretrainConfig, out: Path, *, device: str = "auto", precisi
                 session.checkpoint(metrics.step)
                 raise KeyboardInterrupt
         return _finish(session, corpus, out)
-
-
-def _check(config: PretrainConfig) -> None:
-    if config.activation not in get_args(Activation):
-        raise ConfigError(f"expected an activation of {', '.join(get_args(Activation))}; found {config.activation!r}")
-    if config.hidden_size % config.num_heads:
-        raise ConfigError(
-            f"expected hidden_size to be a multiple of num_heads; found {config.hidden_size} and {config.num_heads}"
-        )
-    if config.short_blocks < 1 or config.num_positions % config.short_blocks:
-        raise ConfigError(f"expected short_blocks to divide num_positions; found {config.short_blocks}")
-    for name in (
-        "num_layers",
-        "num_heads",
-        "hidden_size",
-        "num_positions",
-        "batch_size",
-        "num_steps",
-        "eval_every",
-        "checkpoint_every",
-    ):
-        if getattr(config, name) < 1:
-            raise ConfigError(f"expected {name} of at least 1; found {getattr(config, name)}")
 
 
 def _tokenizer(config: PretrainConfig, corpus: Corpus, out: Path) -> Tokenizer:
@@ -241,7 +175,8 @@ class _Session:
         self.model.train()
         schedule = linear_decay_after_warmup(math.ceil(0.05 * config.num_steps), config.num_steps)
         steps = train(
-            self.objective, self.optimizer, schedule, num_steps=config.num_steps, first_step=self.done + 1, clip_norm=config.clip_norm,
+            self.objective, self.optimizer, schedule,
+            num_steps=config.num_steps, first_step=self.done + 1, clip_norm=config.clip_norm,
         )  # fmt: skip
         with tqdm(
             steps, total=config.num_steps, initial=self.done, desc="pretrain", unit="step", dynamic_ncols=True
@@ -320,7 +255,7 @@ def _architecture(config: PretrainConfig, vocab_size: int) -> GPTConfig:
         inner_size=4 * config.hidden_size,
         num_positions=config.num_positions,
         vocab_size=vocab_size,
-        activation=config.activation,  # type: ignore[arg-type]  # checked above
+        activation=config.activation,
         embedding_dropout=config.dropout,
         attention_dropout=config.dropout,
         residual_dropout=config.dropout,

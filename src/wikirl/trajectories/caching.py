@@ -19,11 +19,6 @@ from wikirl.trajectories.storage import is_dataset_folder, open_dataset, write_f
 READER_VERSION = 1  # raise it whenever a reader makes something else of the same file
 
 
-def cache_root() -> Path:
-    """`$WIKIRL_CACHE`, else `~/.cache/wikirl`."""
-    return Path(os.environ.get("WIKIRL_CACHE") or Path.home() / ".cache" / "wikirl")
-
-
 def converted_once(
     sources: Sequence[Path],
     options: Mapping[str, Any],

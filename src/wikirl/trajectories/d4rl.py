@@ -18,8 +18,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from wikirl.errors import DatasetError
+from wikirl.runs import cache_folder
 from wikirl.trajectories.arrays import from_marked_arrays
-from wikirl.trajectories.caching import cache_root
 from wikirl.trajectories.dataset import TrajectoryDataset
 
 # Source: d4rl/infos.py, DATASET_URLS; plain http, because the server offers nothing else.
@@ -108,7 +108,7 @@ def find_or_download(name: str, *, cache: Path | None = None) -> Path:
         DatasetError: the name is unknown, or the file is nowhere and cannot be downloaded.
     """
     file = _file_name(name)
-    ours = (cache or cache_root()) / "d4rl" / file
+    ours = (cache or cache_folder()) / "d4rl" / file
     for path in (ours, d4rl_folder() / file):
         if path.is_file():
             return path
@@ -131,7 +131,7 @@ def d4rl_folder() -> Path:
 
 def names_on_disk(cache: Path | None = None) -> list[str]:
     """Locomotion datasets whose files need no download."""
-    folders = ((cache or cache_root()) / "d4rl", d4rl_folder())
+    folders = ((cache or cache_folder()) / "d4rl", d4rl_folder())
     return [name for name in NAMES if any((folder / _file_name(name)).is_file() for folder in folders)]
 
 

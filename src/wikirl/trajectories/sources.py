@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from wikirl.errors import DatasetError
+from wikirl.runs import cache_folder
 from wikirl.trajectories import d4rl, minari
 from wikirl.trajectories.arrays import read_npz
-from wikirl.trajectories.caching import cache_root, converted_once
+from wikirl.trajectories.caching import converted_once
 from wikirl.trajectories.dataset import TrajectoryDataset
 from wikirl.trajectories.pickles import read_pickle
 from wikirl.trajectories.storage import is_dataset_folder, open_dataset
@@ -59,7 +60,7 @@ def load_trajectories(dataset_id: str, *, cache: Path | None = None) -> Trajecto
         DatasetError: nothing goes by this id, it cannot be fetched, or it cannot be read.
         MissingExtraError: a download needs a package that is not installed.
     """
-    cache = cache or cache_root()
+    cache = cache or cache_folder()
     prefix, separator, rest = dataset_id.partition(":")
     if dataset_id and prefix not in PREFIXES and Path(dataset_id).exists():
         prefix, separator, rest = "file", ":", dataset_id
@@ -78,7 +79,7 @@ def load_trajectories(dataset_id: str, *, cache: Path | None = None) -> Trajecto
 
 def list_datasets(*, cache: Path | None = None) -> list[DatasetEntry]:
     """Datasets that can be loaded without a network: shipped ones, Minari's and D4RL's, and the cache."""
-    cache = cache or cache_root()
+    cache = cache or cache_folder()
     entries = [DatasetEntry(f"builtin:{name}", *d4rl.describe(path)) for name, path in _builtins().items()]
     entries += [
         DatasetEntry(f"minari:{name}", _minari_steps(name), "in Minari's folder") for name in minari.local_ids()
