@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"wikirl: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("wikirl: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        print(
+            "wikirl: interrupted; demo, pretrain and finetune go on where they stopped if asked again", file=sys.stderr
+        )
         return 130
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -80,13 +80,16 @@ def finetune(config: FinetuneConfig, out: Path, *, device: str = "auto", precisi
         "dataset_fingerprint": dataset.fingerprint,
         "backbone_fingerprint": weights_fingerprint(backbone),
     }
-    with Run(out, resolved, provenance(config.seed)) as run, interruptible() as stopped:
+    if crossing := _crossing(dataset, config):
+        tqdm.write(f"warning: {crossing}", file=sys.stderr)
+    with Run(out, resolved, provenance(config.seed)) as run:
         session = _Session(config, run, dataset, backbone, device, autocast)
-        for metrics in session.steps():
-            session.record(metrics)
-            if stopped():
-                session.checkpoint(metrics.step)
-                raise KeyboardInterrupt
+        with interruptible() as stopped:
+            for metrics in session.steps():
+                session.record(metrics)
+                if stopped():
+                    session.checkpoint(metrics.step)
+                    raise KeyboardInterrupt
         return session.finish()
 
 
@@ -161,7 +164,7 @@ class _Session:
         config = self.config
         self.model.train()
         batch = self.sampler.sample(config.batch_size).to(self.device)
-        with torch.autocast(self.device, self.autocast, enabled=self.autocast is not None):
+        with torch.autocast(torch.device(self.device).type, self.autocast, enabled=self.autocast is not None):
             prediction = self.model(batch)
         terms = {"action_loss": Term(masked_action_mse(prediction.actions, batch.actions, batch.mask))}
         assert config.anneal_steps is not None
@@ -183,7 +186,7 @@ class _Session:
 
     def _language_loss(self, ids: Tensor) -> Tensor:
         ids = ids.to(self.device)
-        with torch.autocast(self.device, self.autocast, enabled=self.autocast is not None):
+        with torch.autocast(torch.device(self.device).type, self.autocast, enabled=self.autocast is not None):
             gpt = self.model.backbone
             assert gpt.wte is not None
             hidden = gpt(gpt.embed_tokens(ids[:, :-1]))
@@ -256,9 +259,7 @@ class _Session:
         if self.held_out is not None:
             scores["held_out_action_error"] = held_out_error(self.policy, self.held_out)
         if config.environment:
-            crossing = (
-                crosses_versions(self.dataset.environment, config.environment) if self.dataset.environment else None
-            )
+            crossing = _crossing(self.dataset, config)
             scores |= {
                 "environment": config.environment,
                 "warnings": [crossing] if crossing else [],
@@ -277,6 +278,13 @@ class _Session:
             num_episodes=config.eval_episodes, seeds=(config.evaluation_seed,), delayed_reward=config.delayed_reward,
             dataset_environment=self.dataset.environment,
         ).to_json()  # fmt: skip
+
+
+def _crossing(dataset: TrajectoryDataset, config: FinetuneConfig) -> str | None:
+    """What is wrong with scoring in another environment than the data come from; None if they are the same."""
+    if dataset.environment is None or config.environment is None:
+        return None
+    return crosses_versions(dataset.environment, config.environment)
 
 
 def _one_line(entry: Mapping[str, Any]) -> str:

@@ -68,16 +68,17 @@ def pretrain(config: PretrainConfig, out: Path, *, device: str = "auto", precisi
         "corpus_fingerprint": corpus.fingerprint,
         "precision": str(autocast),
     }
-    with Run(out / "pretraining", resolved, provenance(config.seed)) as run, interruptible() as stopped:
+    with Run(out / "pretraining", resolved, provenance(config.seed)) as run:
         tokenizer = _tokenizer(config, corpus, out)
         text, held_out = _packed(config, corpus, tokenizer)
         seed_everything(config.seed)
         session = _Session(config, run, tokenizer, text, held_out, device, autocast)
-        for metrics in session.steps():
-            session.record(metrics)
-            if stopped():
-                session.checkpoint(metrics.step)
-                raise KeyboardInterrupt
+        with interruptible() as stopped:
+            for metrics in session.steps():
+                session.record(metrics)
+                if stopped():
+                    session.checkpoint(metrics.step)
+                    raise KeyboardInterrupt
         return _finish(session, corpus, out)
 
 
@@ -151,7 +152,7 @@ class _Session:
     def loss(self, ids: Int[Tensor, "B L"], first_position: int = 0) -> Tensor:
         """Mean nats per token of a batch of blocks."""
         ids = ids.to(self.device)
-        with torch.autocast(self.device, self.autocast, enabled=self.autocast is not None):
+        with torch.autocast(torch.device(self.device).type, self.autocast, enabled=self.autocast is not None):
             hidden = self.model(self.model.embed_tokens(ids[:, :-1], first_position))
             assert self.model.wte is not None
             return next_token_loss(hidden.to(self.autocast or hidden.dtype), self.model.wte.weight, ids[:, 1:])
