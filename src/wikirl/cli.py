@@ -1,7 +1,7 @@
 """`wikirl`: one verb per stage of the road. Each flag is a field of the verb's configuration.
 
-Nothing heavy is imported before a verb runs, so that `--help` answers at once. Exit codes: 0 done; 1 a bug; 2 the user
-can mend it (one line on stderr); 130 interrupted.
+The file is longer than others because it holds all verbs. Nothing heavy is imported before a verb runs, so that
+`--help` answers at once. Exit codes: 0 done; 1 a bug; 2 the user can mend it (one line on stderr); 130 interrupted.
 """
 
 import argparse

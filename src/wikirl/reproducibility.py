@@ -93,6 +93,11 @@ def choose_precision(precision: str, device: str) -> torch.dtype | None:
     raise ConfigError(f"expected precision auto, float32 or bfloat16; found {precision!r}")
 
 
+def precision_name(autocast: torch.dtype | None) -> str:
+    """What `choose_precision` chose, in a word."""
+    return "float32" if autocast is None else str(autocast).removeprefix("torch.")
+
+
 def _cpu_has_bfloat16() -> bool:
     try:
         flags = Path("/proc/cpuinfo").read_text()

@@ -153,8 +153,11 @@ class Run:
             raise RunError(
                 f"expected a new or empty folder for the run; {folder} holds something else; choose another --out"
             )
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        self._lock = (folder / ".lock").open("w")
+        try:
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / ".lock").open("w")
+        except OSError as error:
+            raise RunError(f"expected to be able to write to {folder}; found: {error}; choose another --out") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

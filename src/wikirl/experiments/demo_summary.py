@@ -57,7 +57,7 @@ def _read_run(plan: RunPlan) -> Json:
         "loss": _in_stretches(lines),
         "seconds": lines[-1]["seconds"],
         "num_parameters": scores["num_parameters"],
-        "precision": config["precision"].removeprefix("torch.").replace("None", "float32"),
+        "precision": config["precision"],
         "architecture": policy["backbone"],
         "backbone_fingerprint": config["backbone_fingerprint"],
     }

@@ -55,12 +55,13 @@ def save_policy(policy: DecisionTransformerPolicy, folder: Path, details: dict[s
         write_json(temporary / "config.json", config)
 
 
-def load_policy(folder: Path, device: str = "cpu") -> DecisionTransformerPolicy:
+def load_policy(folder: Path | str, device: str = "cpu") -> DecisionTransformerPolicy:
     """Read a bundle.
 
     Raises:
         BundleError: a file is missing or damaged, or does not hold all weights and statistics.
     """
+    folder = Path(folder)
     try:
         config = json.loads((folder / "config.json").read_text())
         tensors = load_file(folder / "model.safetensors")

@@ -1,7 +1,6 @@
 """From a fine-tuning configuration to its parts: backbone, Decision Transformer, parameter groups, co-training text."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from wikirl.reproducibility import seed_everything
 from wikirl.runs import cache_folder
 from wikirl.text.corpora import open_corpus
 from wikirl.text.packing import BlockSampler, pack_cached
-from wikirl.text.tokenizers import load_tokenizer
+from wikirl.text.tokenizers import tokenizer_of
 from wikirl.training.optimizer import parameter_groups
 from wikirl.trajectories.dataset import TrajectoryDataset
 
@@ -114,7 +113,7 @@ def text_blocks(config: FinetuneConfig, backbone: GPT) -> BlockSampler | None:
     if config.cotraining_corpus is None:
         return None
     name = config.architecture if config.backbone == "scratch" else config.backbone
-    tokenizer = load_tokenizer(CHIBIT if name == "chibit" else Path(name))
+    tokenizer = tokenizer_of(str(CHIBIT) if name == "chibit" else name)
     if tokenizer.get_vocab_size() > backbone.config.vocab_size:
         raise ConfigError(
             f"expected a tokenizer of at most {backbone.config.vocab_size} words, as the backbone has; "

@@ -91,7 +91,7 @@ def check_fit(spec: EnvironmentSpec, dataset_or_policy: TrajectoryDataset | Deci
 
 
 def evaluate_run(
-    folder: Path,
+    folder: Path | str,
     *,
     environment: str | None = None,
     target_returns: Sequence[float] | None = None,
@@ -113,6 +113,7 @@ def evaluate_run(
         RunError: the folder is no finished run.
         ConfigError: the environment does not fit the policy.
     """
+    folder = Path(folder)
     if not (folder / "config.json").exists():
         raise RunError(f"expected a run folder (config.json, policy/) at {folder}; found none; see wikirl finetune")
     config = read_json(folder / "config.json")

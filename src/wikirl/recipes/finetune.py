@@ -2,7 +2,8 @@
 
     load_trajectories → ContextSampler → DecisionTransformer(backbone) → train() → score → run folder
 
-Read `finetune` first; everything below it is in the order it is called.
+Read `finetune` first; everything below it is in the order it is called. The file is longer than others so that the
+main path can be read in one go.
 """
 
 import sys
@@ -29,6 +30,7 @@ from wikirl.reproducibility import (
     choose_device,
     choose_precision,
     generator,
+    precision_name,
     provenance,
     random_state,
     restore_random_state,
@@ -55,7 +57,9 @@ from wikirl.trajectories.sources import load_trajectories
 from wikirl.trajectories.transforms import delayed_reward
 
 
-def finetune(config: FinetuneConfig, out: Path, *, device: str = "auto", precision: str = "auto") -> dict[str, Any]:
+def finetune(
+    config: FinetuneConfig, out: Path | str, *, device: str = "auto", precision: str = "auto"
+) -> dict[str, Any]:
     """Train a policy and leave a run folder at `out`; continues a run that was cut short.
 
     Returns:
@@ -75,14 +79,14 @@ def finetune(config: FinetuneConfig, out: Path, *, device: str = "auto", precisi
     resolved = {
         **asdict(config),
         "kind": "finetune",
-        "precision": str(autocast),
+        "precision": precision_name(autocast),
         "dataset_environment": dataset.environment,
         "dataset_fingerprint": dataset.fingerprint,
         "backbone_fingerprint": weights_fingerprint(backbone),
     }
     if crossing := _crossing(dataset, config):
         tqdm.write(f"warning: {crossing}", file=sys.stderr)
-    with Run(out, resolved, provenance(config.seed)) as run:
+    with Run(Path(out), resolved, provenance(config.seed)) as run:
         session = _Session(config, run, dataset, backbone, device, autocast)
         with interruptible() as stopped:
             for metrics in session.steps():
@@ -178,7 +182,7 @@ class _Session:
             terms["alignment_loss"] = Term(value, config.alignment_weight * anneal)
         if self.blocks is not None:
             assert config.cotraining_weight is not None
-            fading = 1.0 if config.recipe == "released" else anneal
+            fading = anneal if config.cotraining_fades else 1.0
             terms["language_loss"] = Term(
                 self._language_loss(self.blocks.batch(step - 1)), config.cotraining_weight * fading
             )

@@ -7,7 +7,9 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from tqdm import tqdm
 
+from wikirl.errors import CorpusError, RunError
 from wikirl.models.backbone import save_backbone
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.recipes.model_card import Card, model_card
@@ -23,12 +26,13 @@ from wikirl.recipes.settings import PretrainConfig, check_pretraining
 from wikirl.reproducibility import (
     choose_device,
     choose_precision,
+    precision_name,
     provenance,
     random_state,
     restore_random_state,
     seed_everything,
 )
-from wikirl.runs import Run, interruptible, write_json
+from wikirl.runs import Run, interruptible, replacing_folder, write_json
 from wikirl.text.corpora import Corpus, open_corpus
 from wikirl.text.packing import BlockSampler, PackedText, evaluation_blocks, pack_cached
 from wikirl.text.tokenizers import end_token, load_tokenizer, save_tokenizer, train_tokenizer
@@ -47,7 +51,9 @@ from wikirl.training.optimizer import (
 HELD_OUT_EVERY = 100
 
 
-def pretrain(config: PretrainConfig, out: Path, *, device: str = "auto", precision: str = "auto") -> dict[str, Any]:
+def pretrain(
+    config: PretrainConfig, out: Path | str, *, device: str = "auto", precision: str = "auto"
+) -> dict[str, Any]:
     """Train a language model and leave a Hugging Face folder at `out`; continues a run that was cut short.
 
     Returns:
@@ -59,6 +65,7 @@ def pretrain(config: PretrainConfig, out: Path, *, device: str = "auto", precisi
         RunError: `out` holds something else.
     """
     check_pretraining(config)
+    out = Path(out)
     device = choose_device(device)
     autocast = choose_precision(precision, device)
     corpus = open_corpus(config.corpus)
@@ -66,10 +73,14 @@ def pretrain(config: PretrainConfig, out: Path, *, device: str = "auto", precisi
         **asdict(config),
         "kind": "pretrain",
         "corpus_fingerprint": corpus.fingerprint,
-        "precision": str(autocast),
+        "precision": precision_name(autocast),
     }
+    if (out / "config.json").exists() and not (out / "pretraining" / "config.json").exists():
+        raise RunError(
+            f"expected a new folder, or one that pretrain made; {out} holds another model; choose another --out"
+        )
     with Run(out / "pretraining", resolved, provenance(config.seed)) as run:
-        tokenizer = _tokenizer(config, corpus, out)
+        tokenizer = _tokenizer(config, corpus, run)
         text, held_out = _packed(config, corpus, tokenizer)
         seed_everything(config.seed)
         session = _Session(config, run, tokenizer, text, held_out, device, autocast)
@@ -82,16 +93,18 @@ def pretrain(config: PretrainConfig, out: Path, *, device: str = "auto", precisi
         return _finish(session, corpus, out)
 
 
-def _tokenizer(config: PretrainConfig, corpus: Corpus, out: Path) -> Tokenizer:
-    """The tokenizer asked for, kept in `out` so that a resumed run has the same one."""
-    if (out / "tokenizer.json").exists():
-        return load_tokenizer(out)
+def _tokenizer(config: PretrainConfig, corpus: Corpus, run: Run) -> Tokenizer:
+    """The tokenizer asked for, kept in the run so that a resumed one has the same."""
+    folder = run.folder / "tokenizer"
+    if folder.is_dir():
+        return load_tokenizer(folder)
     if config.tokenizer:
         tokenizer = load_tokenizer(Path(config.tokenizer))
     else:
         documents = iter(tqdm(corpus.documents(), desc="learning the tokenizer", unit=" documents", leave=False))
         tokenizer = train_tokenizer(documents, config.vocab_size)
-    save_tokenizer(tokenizer, out, config.num_positions)
+    with replacing_folder(folder) as temporary:
+        save_tokenizer(tokenizer, temporary, config.num_positions)
     return tokenizer
 
 
@@ -102,6 +115,11 @@ def _packed(config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer) -> tup
         return (
             pack_cached("whole", corpus.fingerprint, corpus.documents(), tokenizer),
             pack_cached("whole", other.fingerprint, other.documents(), tokenizer),
+        )
+    if sum(1 for _ in islice(corpus.documents(), HELD_OUT_EVERY)) < HELD_OUT_EVERY:
+        raise CorpusError(
+            f"expected at least {HELD_OUT_EVERY} documents (separated by blank lines) in {corpus.name}, so that every "
+            f"{HELD_OUT_EVERY}th can be held out; found fewer; give other text with --held-out"
         )
     training = (text for number, text in enumerate(corpus.documents(), start=1) if number % HELD_OUT_EVERY)
     rest = (text for number, text in enumerate(corpus.documents(), start=1) if number % HELD_OUT_EVERY == 0)
@@ -265,7 +283,7 @@ def _architecture(config: PretrainConfig, vocab_size: int) -> GPTConfig:
 
 def _finish(session: _Session, corpus: Corpus, out: Path) -> dict[str, Any]:
     """Write the Hugging Face folder, its card and the figures."""
-    config = session.config
+    config, run_folder = session.config, session.run.folder
     summary = {
         **(session.figures or session.evaluate()),
         "num_parameters": sum(parameter.numel() for parameter in session.model.parameters()),
@@ -274,17 +292,23 @@ def _finish(session: _Session, corpus: Corpus, out: Path) -> dict[str, Any]:
         "num_bytes_held_out": session.held_out.num_bytes,
         "minutes": round(session.seconds / 60, 1),
     }
-    save_backbone(session.model.cpu(), out, end_token(session.tokenizer), torch.float16)
     card = Card(
         config=asdict(config),
         corpus=f"{corpus.name}, {session.text.num_documents:,} documents, {session.text.num_bytes / 1e6:,.1f} MB, "
         f"{session.text.num_tokens:,} tokens (fingerprint {corpus.fingerprint})",
         held_out=Path(config.held_out).name if config.held_out else f"every {HELD_OUT_EVERY}th document",
         vocab_size=session.tokenizer.get_vocab_size(),
-        precision=str(session.autocast or "float32"),
+        precision=precision_name(session.autocast),
         summary=summary,
         provenance=provenance(config.seed),
     )
-    (out / "README.md").write_text(model_card(card))
-    write_json(out / "pretraining" / "summary.json", summary)
+    # Made whole beside its place, then moved, config.json last: without it nothing takes the folder for a model.
+    with TemporaryDirectory(dir=run_folder) as temporary:
+        made = Path(temporary)
+        save_backbone(session.model.cpu(), made, end_token(session.tokenizer), torch.float16)
+        save_tokenizer(session.tokenizer, made, config.num_positions)
+        (made / "README.md").write_text(model_card(card))
+        for file in sorted(made.iterdir(), key=lambda file: file.name == "config.json"):
+            file.replace(out / file.name)
+    write_json(run_folder / "summary.json", summary)
     return summary

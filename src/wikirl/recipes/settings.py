@@ -60,7 +60,8 @@ class FinetuneConfig:
     num_clusters: int = setting(1000, "word clusters for the alignment")
     anneal_steps: int | None = setting(None, "steps over which extra losses fade; default: 5 %% of the steps")
     cotraining_corpus: str | None = setting(None, "text to go on modelling while fine-tuning; default: none")
-    cotraining_weight: float | None = setting(None, "default: 0.2 and fading; recipe released: 1.0 and constant")
+    cotraining_weight: float | None = setting(None, "default: 0.2; recipe released: 1.0")
+    cotraining_fades: bool | None = setting(None, "fade the language loss too; default: yes; recipe released: no")
     cotraining_batch_size: int = setting(2, "text blocks a step")
     delayed_reward: bool = setting(False, "move all reward to the end of the episode, in data and scoring")
     return_scale: float | None = setting(
@@ -83,14 +84,17 @@ _RECIPES: dict[Recipe, dict[str, Any]] = {
     "fair": {
         "adam_epsilon": 1e-8, "parameter_groups": "uniform", "residual_dropout": 0.1, "share_positions": False,
         "share_projection": False, "timestep_placement": "before_norm", "alignment": "none", "cotraining_weight": 0.2,
+        "cotraining_fades": True,
     },
     "paper": {
         "adam_epsilon": 1e-8, "parameter_groups": "paper", "residual_dropout": 0.2, "share_positions": True,
         "share_projection": True, "timestep_placement": "after_norm", "alignment": "paper", "cotraining_weight": 0.2,
+        "cotraining_fades": True,
     },
     "released": {
         "adam_epsilon": 1e-6, "parameter_groups": "released", "residual_dropout": 0.2, "share_positions": True,
         "share_projection": True, "timestep_placement": "after_norm", "alignment": "released", "cotraining_weight": 1.0,
+        "cotraining_fades": False,
     },
 }  # fmt: skip
 
@@ -116,7 +120,14 @@ def resolve(config: FinetuneConfig, dataset: TrajectoryDataset, environment: Env
         "eval_every": max(config.num_steps // DEFAULT_EVALUATIONS, 1),
     }
     config = _filled(config, defaults)
-    return _filled(config, {"checkpoint_every": config.eval_every})
+    config = _filled(config, {"checkpoint_every": config.eval_every})
+    if config.backbone_learning_rate is not None and config.parameter_groups != "paper":
+        raise ConfigError("a backbone_learning_rate needs --parameter-groups paper (or --recipe paper)")
+    if config.max_timesteps is not None and config.max_timesteps < longest:
+        raise ConfigError(
+            f"expected max_timesteps of at least {longest}, the longest episode; found {config.max_timesteps}"
+        )
+    return config
 
 
 def _filled(config: FinetuneConfig, defaults: dict[str, Any]) -> FinetuneConfig:
@@ -137,8 +148,6 @@ def _check(config: FinetuneConfig) -> None:
     _require(config, shares, lambda value: 0 <= value < 1, "from 0 up to, not including, 1")
     if config.target_returns == ():
         raise ConfigError("expected at least one target_return; found none")
-    if config.backbone_learning_rate is not None and config.parameter_groups != "paper" and config.recipe != "paper":
-        raise ConfigError("a backbone_learning_rate needs --parameter-groups paper (or --recipe paper)")
 
 
 def _require(config: object, names: tuple[str, ...], holds: Callable[[Any], bool], words: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from wikirl.errors import CorpusError
 
@@ -65,6 +65,23 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         raise CorpusError(f"expected tokenizer.json, or GPT-2's vocab.json and merges.txt, in {folder}; found neither")
     if tokenizer.token_to_id(END_OF_TEXT) is None:
         raise CorpusError(f"expected the tokenizer in {folder} to know {END_OF_TEXT}; it does not")
+    return tokenizer
+
+
+def tokenizer_of(backbone: str) -> Tokenizer:
+    """The tokenizer that belongs to a backbone, given as a folder or a Hugging Face id.
+
+    Raises:
+        CorpusError: it has none that can be read.
+    """
+    if Path(backbone).is_dir():
+        return load_tokenizer(Path(backbone))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(backbone).backend_tokenizer
+    except (OSError, ValueError, AttributeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CorpusError(f"expected a tokenizer beside the backbone {backbone!r}; found: {reason}") from error
+    assert isinstance(tokenizer, Tokenizer)
     return tokenizer
 
 

@@ -137,8 +137,8 @@ class MuonAndAdamW:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """Groups of both parts."""
-        return [group for part in self._parts for group in part.param_groups]
+        """Groups of both parts, Muon's last: its rate is the one that is reported."""
+        return [group for part in reversed(self._parts) for group in part.param_groups]
 
     def zero_grad(self) -> None:
         """Forget gradients."""
