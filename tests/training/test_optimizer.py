@@ -211,10 +211,10 @@ def test_muon_takes_the_matrices_and_adamw_the_rest() -> None:
     optimizer = toy_muon(parameters)
     assert isinstance(optimizer, Optimizer)
     listed = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
-    assert listed == [id(parameter) for parameter in parameters]
-    assert [group["peak_lr"] for group in optimizer.param_groups] == [0.1, 0.02]
+    assert listed == [id(parameter) for parameter in [*parameters[2:], *parameters[:2]]]
+    assert [group["peak_lr"] for group in optimizer.param_groups] == [0.02, 0.1]
     set_rates(optimizer, 0.5)
-    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.01]
+    assert [group["lr"] for group in optimizer.param_groups] == [0.01, 0.05]
 
     adamw = make_optimizer([{"params": plain[2:], "lr": 0.01, "weight_decay": 0.2}], betas=(0.9, 0.95))
     muon = torch.optim.Muon(plain[:2], lr=0.05, weight_decay=0.2, adjust_lr_fn="match_rms_adamw")
