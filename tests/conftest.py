@@ -1,4 +1,4 @@
-"""What every test gets: no hub, no user cache, one thread."""
+"""What every test gets: no hub, no user cache, one thread; tens of examples a property, thousands under `-m slow`."""
 
 import os
 
@@ -10,8 +10,29 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import is_hypothesis_test, settings
 
 torch.set_num_threads(1)
+settings.register_profile("tens", max_examples=30, deadline=None)
+settings.register_profile("thousands", max_examples=2000, deadline=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples a property is tried on."""
+    settings.load_profile("thousands" if _asks_for_slow(config) else "tens")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `-m slow`, properties are slow tests."""
+    if _asks_for_slow(config):
+        for item in items:
+            if is_hypothesis_test(getattr(item, "obj", None)):
+                item.add_marker("slow")
+
+
+def _asks_for_slow(config: pytest.Config) -> bool:
+    return config.getoption("-m") == "slow"
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
@@ -27,7 +27,6 @@ def first_draw(seed: int, purpose: str) -> int:
     return int(generator(seed, purpose).integers(2**62))
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**31), st.sampled_from(["batches", "batch", "split", "x"])), unique=True))
 def test_each_seed_and_purpose_has_a_stream_of_its_own(keys: list[tuple[int, str]]) -> None:
     draws = [first_draw(*key) for key in keys]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
@@ -17,7 +17,6 @@ numbers = st.floats(allow_nan=False)
 bounds = numbers | st.lists(numbers, min_size=1, max_size=4).map(np.array)
 
 
-@settings(max_examples=60, deadline=None)
 @given(bounds, bounds, st.lists(st.integers(1, 5), max_size=3), st.sampled_from(["float32", "uint8"]))
 def test_a_box_survives_json(low: Any, high: Any, shape: list[int], dtype: str) -> None:
     space = Space.box(low, high, tuple(shape), dtype)

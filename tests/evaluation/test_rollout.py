@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wikirl.errors import ConfigError, EnvironmentNotFoundError
@@ -57,7 +57,6 @@ def test_lockstep_equals_a_slow_loop_step_by_step() -> None:
                 np.testing.assert_array_equal(fast.calls[step][key][row], alone[key][0])
 
 
-@settings(max_examples=25, deadline=None)
 @given(num_episodes=st.integers(1, 9), num_envs=st.integers(1, 12), seed=st.integers(0, 2**40))
 def test_results_do_not_depend_on_how_many_rows_run_at_once(num_episodes: int, num_envs: int, seed: int) -> None:
     def play(at_once: int) -> Rollout:

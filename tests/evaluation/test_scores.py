@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wikirl.errors import ConfigError
@@ -103,7 +103,6 @@ def test_summary_refuses_nonsense() -> None:
         summarize([evaluation(3, 1.0), evaluation(4, 2.0, env="CartPole-v1")])
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.lists(FINITE, min_size=1, max_size=9), st.none() | FINITE, st.sampled_from(["Ant-v5", "CartPole-v1"]))
 def test_evaluations_survive_json(returns: list[float], target: float | None, env: str) -> None:
     before = Evaluation.of(env, 7, target, np.array(returns), np.arange(len(returns)))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
@@ -85,7 +85,6 @@ def changed(batch: TrajectoryBatch, name: str, step: int, *, later_too: bool) ->
     return replace(batch, **{name: value % MAX_TIMESTEPS if name == "timesteps" else value})
 
 
-@settings(max_examples=30, deadline=None)
 @given(step=st.integers(0, 3), seed=st.integers(0, 50), options=st.sampled_from(OPTIONS))
 def test_a_prediction_sees_no_action_of_its_step_and_nothing_later(
     step: int, seed: int, options: dict[str, Any]
@@ -98,7 +97,6 @@ def test_a_prediction_sees_no_action_of_its_step_and_nothing_later(
     torch.testing.assert_close(after[:, : step + 1], before[:, : step + 1], rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=20, deadline=None)
 @given(step=st.integers(0, 3), seed=st.integers(0, 50), options=st.sampled_from(OPTIONS))
 def test_a_prediction_sees_what_came_before(step: int, seed: int, options: dict[str, Any]) -> None:
     model, batch = tiny_transformer(**options), random_batch((4, 4), seed=seed)
@@ -115,7 +113,6 @@ def test_a_prediction_sees_what_came_before(step: int, seed: int, options: dict[
         torch.testing.assert_close(after[:, :first], before[:, :first], rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
     garbage=st.sampled_from([1.0, -50.0, 1e4]),
@@ -238,7 +235,6 @@ def test_a_frozen_backbone_still_passes_gradients_to_what_is_before_it() -> None
 finite = st.floats(-100, 100, width=32)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(finite, st.floats(0.125, 50, width=32)), min_size=1, max_size=4), st.data())
 def test_actions_go_to_the_unit_interval_and_back(bounds: list[tuple[float, float]], data: st.DataObject) -> None:
     low = torch.tensor([bound for bound, _ in bounds])
@@ -254,7 +250,6 @@ def test_actions_go_to_the_unit_interval_and_back(bounds: list[tuple[float, floa
     torch.testing.assert_close(lowest, -torch.ones(1, 1, len(low)), rtol=0, atol=rounding)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(finite, st.floats(0.125, 50, width=32)), min_size=1, max_size=4))
 def test_no_action_leaves_its_bounds(bounds: list[tuple[float, float]]) -> None:
     low = torch.tensor([bound for bound, _ in bounds])

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
@@ -83,7 +83,6 @@ def test_variants_really_differ() -> None:
         assert not torch.equal(hidden(**changes), base), changes
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 9), st.integers(0, 100), st.booleans())
 def test_a_token_changes_nothing_before_it(place: int, seed: int, masked: bool) -> None:
     gpt = tiny_gpt()
@@ -97,7 +96,6 @@ def test_a_token_changes_nothing_before_it(place: int, seed: int, masked: bool) 
     assert not torch.isclose(first[:, place:], second[:, place:]).all(dim=-1).any()
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=4), st.sampled_from([0.0, 1.0, 1e4]), st.integers(0, 100))
 def test_left_padding_is_invisible(lengths: list[int], garbage: float, seed: int) -> None:
     gpt, mask = tiny_gpt(), left_padded(*lengths, to=7)
@@ -154,7 +152,6 @@ def test_initial_weights_have_the_spread_of_gpt2() -> None:
             assert value.std().item() == pytest.approx(expected, rel=0.05), name
 
 
-@settings(max_examples=20, deadline=None)
 @given(st.integers(1, 30))
 def test_longer_position_tables_repeat_the_first_rows(num_positions: int) -> None:
     gpt = tiny_gpt()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -47,7 +47,6 @@ def test_it_is_lloyds_algorithm(seed: int) -> None:
     torch.testing.assert_close(word_clusters(words, 5, seed=seed), slow_k_means(words, 5, seed))
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(2, 60), st.integers(1, 60), st.integers(0, 100))
 def test_centres_have_unit_length_and_none_is_empty(num_words: int, num_clusters: int, seed: int) -> None:
     words, num_clusters = table(num_words, 4, seed), min(num_words, num_clusters)

@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
@@ -29,7 +29,6 @@ def naive(documents: list[str]) -> list[int]:
     return ids
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=8))
 def test_packing_is_concatenation_with_end_marks(documents: list[str]) -> None:
     with TemporaryDirectory() as folder:
@@ -102,7 +101,6 @@ def test_the_cache_reads_documents_once(tmp_path: Path, monkeypatch: pytest.Monk
 sizes = {"num_tokens": st.integers(2, 60), "block_length": st.integers(1, 9), "batch_size": st.integers(1, 7)}
 
 
-@settings(max_examples=40, deadline=None)
 @given(**sizes, seed=st.integers(0, 9))
 def test_an_epoch_visits_every_block_once(num_tokens: int, block_length: int, batch_size: int, seed: int) -> None:
     text = numbered(max(num_tokens, block_length + 1))
@@ -115,7 +113,6 @@ def test_an_epoch_visits_every_block_once(num_tokens: int, block_length: int, ba
         assert sorted(epoch) == expected
 
 
-@settings(max_examples=40, deadline=None)
 @given(**sizes, order=st.permutations(range(8)))
 def test_a_batch_depends_on_seed_and_number_alone(
     num_tokens: int, block_length: int, batch_size: int, order: list[int]
@@ -142,7 +139,6 @@ def test_too_little_text_for_a_block() -> None:
     assert BlockSampler(numbered(9), 8, 1, 0).num_blocks == 1
 
 
-@settings(max_examples=60, deadline=None)
 @given(**sizes)
 def test_evaluation_covers_every_target_once(num_tokens: int, block_length: int, batch_size: int) -> None:
     blocks = list(evaluation_blocks(numbered(num_tokens), block_length, batch_size))

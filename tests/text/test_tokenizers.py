@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer
@@ -33,7 +33,6 @@ def refused(folder: Path) -> str:
     return str(error.value)
 
 
-@settings(max_examples=80, deadline=None)
 @given(st.text(max_size=60))
 @example("  leading, double  spaces \r\n\ttab \x00 nul")
 @example(f"an {END_OF_TEXT} inside")

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
@@ -92,7 +92,6 @@ def test_alignment_released_is_the_literal_einsum(seed: int, normalize: bool) ->
     torch.testing.assert_close(torch.autograd.grad(loss, tokens), torch.autograd.grad(expected, tokens))
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 30_000), st.sampled_from([20, 5_000, 15_000]))
 def test_annealing_falls_symmetrically_from_one_to_zero(step: int, anneal_steps: int) -> None:
     assert alignment_anneal(anneal_steps // 2, anneal_steps) == 0.5

@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -26,14 +26,12 @@ from wikirl.training.optimizer import (
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 50), st.integers(1, 200))
 def test_warmup_then_constant(warmup_steps: int, step: int) -> None:
     factor = constant_after_warmup(warmup_steps)
     assert factor(step) == (1.0 if step >= warmup_steps else step / warmup_steps)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 50), st.integers(1, 100))
 def test_warmup_then_down_to_zero(warmup_steps: int, more: int) -> None:
     num_steps = warmup_steps + more

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wikirl.errors import DatasetError
@@ -32,7 +32,6 @@ def _slow_borders(
     return starts, terminated, length
 
 
-@settings(max_examples=60, deadline=None)
 @given(flags, st.none() | st.integers(1, 9), st.booleans(), st.integers(0, 99))
 def test_borders_equal_a_loop_over_steps(
     terminals: list[bool], limit: int | None, marked_cuts: bool, seed: int

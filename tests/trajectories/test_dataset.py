@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wikirl.errors import DatasetError
@@ -15,7 +15,6 @@ from wikirl.types import Space
 from .making import make_dataset, make_fields, slow_returns_to_go
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=6), st.integers(0, 1000))
 def test_returns_to_go_are_the_sums_to_the_end(lengths: list[int], seed: int) -> None:
     fields = make_fields(lengths, seed=seed)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wikirl.errors import DatasetError
@@ -61,7 +61,6 @@ def test_lists_of_numbers_are_read(tmp_path: Path) -> None:
 arrays = st.sampled_from(["<f4", ">f8", "<i8", ">i2", "u1", "?", "<f2"])
 
 
-@settings(max_examples=40, deadline=None)
 @given(arrays, st.lists(st.integers(0, 4), min_size=0, max_size=3), st.booleans(), st.integers(0, 5))
 def test_arrays_come_back_equal(
     tmp_path_factory: pytest.TempPathFactory, dtype: str, shape: list[int], fortran: bool, protocol: int
@@ -145,7 +144,6 @@ def test_a_dtype_state_with_forged_flags_is_refused(tmp_path: Path) -> None:
         load_restricted(tmp_path / "forged.pkl")
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.floats(0, 1, exclude_max=True), st.integers(0, 5))
 def test_truncated_pickles_give_one_line(tmp_path_factory: pytest.TempPathFactory, share: float, protocol: int) -> None:
     whole = pickle.dumps(_episodes(make_fields()), protocol=protocol)
@@ -156,7 +154,6 @@ def test_truncated_pickles_give_one_line(tmp_path_factory: pytest.TempPathFactor
     assert "\n" not in str(caught.value)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10_000), st.integers(0, 255), st.integers(0, 5))
 def test_corrupted_pickles_never_raise_anything_else(
     tmp_path_factory: pytest.TempPathFactory, position: int, byte: int, protocol: int

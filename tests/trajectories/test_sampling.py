@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wikirl.errors import ConfigError, RunError
@@ -41,7 +41,6 @@ def _equal(first: TrajectoryBatch, second: TrajectoryBatch) -> bool:
     return all(torch.equal(getattr(first, field), getattr(second, field)) for field in first.__dataclass_fields__)
 
 
-@settings(max_examples=40, deadline=None)
 @given(lengths_strategy, st.integers(1, 12), st.booleans(), st.integers(0, 100))
 def test_every_window_equals_the_slow_one(lengths: list[int], context_length: int, discrete: bool, seed: int) -> None:
     dataset = make_dataset(lengths, discrete=discrete)
@@ -113,7 +112,6 @@ def test_foreign_or_damaged_state_is_refused() -> None:
         sampler.load_state({"bit_generator": "PCG64"})
 
 
-@settings(max_examples=40, deadline=None)
 @given(lengths_strategy, st.integers(1, 12), st.integers(1, 7))
 def test_consecutive_windows_hold_every_step_once(lengths: list[int], context_length: int, batch_size: int) -> None:
     dataset = make_dataset(lengths)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wikirl.errors import DatasetError
@@ -16,7 +16,6 @@ from wikirl.trajectories.storage import ARRAYS, open_dataset, save_dataset, writ
 from .making import make_dataset, make_fields, same_data
 
 
-@settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.booleans())
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, lengths: list[int], discrete: bool) -> None:
     folder = tmp_path_factory.mktemp("store") / "nested" / "set"

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wikirl.errors import ConfigError, DatasetError
@@ -26,7 +26,6 @@ def _with_returns(lengths: list[int], returns: list[float]) -> TrajectoryDataset
     return build_dataset("toy", **fields)
 
 
-@settings(max_examples=30, deadline=None)
 @given(lengths_strategy)
 def test_delayed_reward_keeps_returns_and_makes_returns_to_go_constant(lengths: list[int]) -> None:
     dataset = make_dataset(lengths)
@@ -40,7 +39,6 @@ def test_delayed_reward_keeps_returns_and_makes_returns_to_go_constant(lengths: 
     assert dataset.details == {}, "the input is left alone"
 
 
-@settings(max_examples=30, deadline=None)
 @given(lengths_strategy, st.data())
 def test_take_episodes_equals_building_from_those(lengths: list[int], data: st.DataObject) -> None:
     dataset = make_dataset(lengths)
@@ -66,7 +64,6 @@ def test_episodes_that_do_not_exist(indices: list[int], message: str) -> None:
         take_episodes(make_dataset(), indices)
 
 
-@settings(max_examples=30, deadline=None)
 @given(lengths_strategy, st.floats(0.01, 0.99), st.integers(0, 99))
 def test_split_is_a_partition_of_episodes(lengths: list[int], fraction: float, seed: int) -> None:
     dataset = make_dataset(lengths)
@@ -97,7 +94,6 @@ def test_top_fraction_takes_the_best_until_the_steps_are_used_up() -> None:
     assert top_fraction(dataset, 0.01).details["transforms"] == ["top_fraction: 0.01"]
 
 
-@settings(max_examples=30, deadline=None)
 @given(lengths_strategy)
 def test_top_fraction_one_is_everything(lengths: list[int]) -> None:
     assert same_data(top_fraction(make_dataset(lengths), 1.0), make_dataset(lengths))
