@@ -142,9 +142,10 @@ def test_too_little_text_for_a_block() -> None:
 @given(**sizes)
 def test_evaluation_covers_every_target_once(num_tokens: int, block_length: int, batch_size: int) -> None:
     blocks = list(evaluation_blocks(numbered(num_tokens), block_length, batch_size))
-    targets = torch.cat([block[:, 1:].flatten() for block in blocks]).tolist()
+    targets = torch.cat([block[:, 1 + first :].flatten() for block, first in blocks]).tolist()
     assert targets == list(range(1, num_tokens))
-    for block in blocks:
+    for number, (block, first) in enumerate(blocks):
+        assert first >= block_length // 2 or number == 0
         assert torch.equal(block[:, 1:], block[:, :-1] + 1)
         assert len(block) <= batch_size
         assert block.shape[1] <= block_length + 1

@@ -10,6 +10,7 @@ class Card:
 
     Attributes:
         config: The resolved `PretrainConfig`.
+        architecture: The model's `GPTConfig`.
         corpus: One line on the training text.
         held_out: Name of the text that the figures are on.
         vocab_size: Entries of the tokenizer.
@@ -19,6 +20,7 @@ class Card:
     """
 
     config: dict[str, Any]
+    architecture: dict[str, Any]
     corpus: str
     held_out: str
     vocab_size: int
@@ -29,11 +31,12 @@ class Card:
 
 def model_card(card: Card) -> str:
     """The card in Markdown."""
-    config, summary, machine = card.config, card.summary, card.provenance["machine"]
+    config, shape, summary, machine = card.config, card.architecture, card.summary, card.provenance["machine"]
     rows = {
         "corpus": card.corpus,
         "tokens seen": f"{summary['num_tokens_seen']:,} in {config['num_steps']:,} steps of "
         f"{config['batch_size']} × {config['num_positions']}",
+        **({"continued from": config["start"]} if config["start"] else {}),
         "held-out text": f"{card.held_out}, {summary['num_bytes_held_out'] / 1e6:,.2f} MB",
         "held-out bits per byte": f"{summary['held_out_bits_per_byte']:.4f}",
         "held-out perplexity per token": f"{summary['held_out_perplexity']:.2f} (of this vocabulary; "
@@ -51,8 +54,8 @@ def model_card(card: Card) -> str:
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"""# A language model pre-trained with wikirl
 
-GPT-2 architecture: {config["num_layers"]} layers, {config["num_heads"]} head(s), width {config["hidden_size"]},
-{config["activation"]}, {config["num_positions"]} positions, byte-level BPE of {card.vocab_size:,} entries,
+GPT-2 architecture: {shape["num_layers"]} layers, {shape["num_heads"]} head(s), width {shape["hidden_size"]},
+{shape["activation"]}, {shape["num_positions"]} positions, byte-level BPE of {card.vocab_size:,} entries,
 {summary["num_parameters"]:,} parameters, stored in float16. Made as a starting point for `wikirl finetune --backbone`,
 not as a source of facts or of good prose.
 

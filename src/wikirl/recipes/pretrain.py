@@ -18,8 +18,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from tqdm import tqdm
 
-from wikirl.errors import CorpusError, RunError
-from wikirl.models.backbone import save_backbone
+from wikirl.errors import ConfigError, CorpusError, RunError
+from wikirl.models.backbone import CHIBIT, load_backbone, save_backbone, with_dropout
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.recipes.model_card import Card, model_card
 from wikirl.recipes.settings import PretrainConfig, check_pretraining
@@ -35,7 +35,7 @@ from wikirl.reproducibility import (
 from wikirl.runs import Run, interruptible, replacing_folder, write_json
 from wikirl.text.corpora import Corpus, open_corpus
 from wikirl.text.packing import BlockSampler, PackedText, evaluation_blocks, pack_cached
-from wikirl.text.tokenizers import end_token, load_tokenizer, save_tokenizer, train_tokenizer
+from wikirl.text.tokenizers import end_token, load_tokenizer, save_tokenizer, tokenizer_of, train_tokenizer
 from wikirl.training.loop import StepMetrics, Term, train
 from wikirl.training.losses import next_token_loss
 from wikirl.training.optimizer import (
@@ -98,7 +98,9 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, run: Run) -> Tokenizer:
     folder = run.folder / "tokenizer"
     if folder.is_dir():
         return load_tokenizer(folder)
-    if config.tokenizer:
+    if config.start:
+        tokenizer = tokenizer_of(str(CHIBIT) if config.start == "chibit" else config.start)
+    elif config.tokenizer:
         tokenizer = load_tokenizer(Path(config.tokenizer))
     else:
         documents = iter(tqdm(corpus.documents(), desc="learning the tokenizer", unit=" documents", leave=False))
@@ -150,7 +152,7 @@ class _Session:
             held_out,
         )
         self.device, self.autocast = device, autocast
-        self.model = GPT(_architecture(config, tokenizer.get_vocab_size())).to(device)
+        self.model = _model(config, tokenizer.get_vocab_size()).to(device)
         self.blocks = BlockSampler(text, config.num_positions, config.batch_size, config.seed)
         self.optimizer = _optimizer(config, self.model)
         self.done, self.seconds_before = 0, 0.0
@@ -167,13 +169,14 @@ class _Session:
         """Wall-clock seconds spent on this run, over all its processes."""
         return self.seconds_before + time.monotonic() - self.started
 
-    def loss(self, ids: Int[Tensor, "B L"], first_position: int = 0) -> Tensor:
-        """Mean nats per token of a batch of blocks."""
+    def loss(self, ids: Int[Tensor, "B L"], first_position: int = 0, first_scored: int = 0) -> Tensor:
+        """Mean nats per token of a batch of blocks, over the targets from `first_scored` on."""
         ids = ids.to(self.device)
         with torch.autocast(torch.device(self.device).type, self.autocast, enabled=self.autocast is not None):
             hidden = self.model(self.model.embed_tokens(ids[:, :-1], first_position))
             assert self.model.wte is not None
-            return next_token_loss(hidden.to(self.autocast or hidden.dtype), self.model.wte.weight, ids[:, 1:])
+            scored = hidden[:, first_scored:].to(self.autocast or hidden.dtype)
+            return next_token_loss(scored, self.model.wte.weight, ids[:, 1 + first_scored :])
 
     def objective(self, step: int) -> dict[str, Term]:
         """Next-token loss of a step's blocks; short ones take the parts of the position table in turn.
@@ -236,9 +239,9 @@ class _Session:
         """Held-out figures: nats and perplexity per token, bits per byte of UTF-8 text."""
         self.model.eval()
         nats, tokens = 0.0, 0
-        for ids in evaluation_blocks(self.held_out, self.config.num_positions, self.config.batch_size):
-            count = ids[:, 1:].numel()
-            nats += self.loss(ids).item() * count
+        for ids, first in evaluation_blocks(self.held_out, self.config.num_positions, self.config.batch_size):
+            count = ids[:, 1 + first :].numel()
+            nats += self.loss(ids, first_scored=first).item() * count
             tokens += count
         self.model.train()
         per_token = nats / tokens
@@ -266,19 +269,31 @@ def _optimizer(config: PretrainConfig, model: GPT) -> Optimizer:
     )  # fmt: skip
 
 
-def _architecture(config: PretrainConfig, vocab_size: int) -> GPTConfig:
-    return GPTConfig(
-        num_layers=config.num_layers,
-        num_heads=config.num_heads,
-        hidden_size=config.hidden_size,
-        inner_size=4 * config.hidden_size,
-        num_positions=config.num_positions,
-        vocab_size=vocab_size,
-        activation=config.activation,
-        embedding_dropout=config.dropout,
-        attention_dropout=config.dropout,
-        residual_dropout=config.dropout,
+def _model(config: PretrainConfig, vocab_size: int) -> GPT:
+    """A model of the sizes asked for, or the one to go on from."""
+    rates = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), config.dropout)
+    if config.start is None:
+        return GPT(
+            GPTConfig(
+                num_layers=config.num_layers,
+                num_heads=config.num_heads,
+                hidden_size=config.hidden_size,
+                inner_size=4 * config.hidden_size,
+                num_positions=config.num_positions,
+                vocab_size=vocab_size,
+                activation=config.activation,
+                **rates,
+            )
+        )
+    model = with_dropout(
+        load_backbone(config.start), embedding=config.dropout, attention=config.dropout, residual=config.dropout
     )
+    if model.config.num_positions < config.num_positions or model.config.vocab_size < vocab_size:
+        raise ConfigError(
+            f"expected {config.start} to have at least {config.num_positions} positions and {vocab_size} words; "
+            f"found {model.config.num_positions} and {model.config.vocab_size}; give a smaller --num-positions"
+        )
+    return model
 
 
 def _finish(session: _Session, corpus: Corpus, out: Path) -> dict[str, Any]:
@@ -294,6 +309,7 @@ def _finish(session: _Session, corpus: Corpus, out: Path) -> dict[str, Any]:
     }
     card = Card(
         config=asdict(config),
+        architecture=asdict(session.model.config),
         corpus=f"{corpus.name}, {session.text.num_documents:,} documents, {session.text.num_bytes / 1e6:,.1f} MB, "
         f"{session.text.num_tokens:,} tokens (fingerprint {corpus.fingerprint})",
         held_out=Path(config.held_out).name if config.held_out else f"every {HELD_OUT_EVERY}th document",

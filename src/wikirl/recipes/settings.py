@@ -163,6 +163,7 @@ class PretrainConfig:
 
     corpus: str = field(metadata={"help": "a text file, or a folder of text files"})
     held_out: str | None = setting(None, "text for the held-out figures; default: every 100th document of the corpus")
+    start: str | None = setting(None, "go on from this backbone, with its tokenizer and sizes; default: random weights")
     tokenizer: str | None = setting(None, "folder with tokenizer.json or GPT-2's BPE files; default: learn one")
     vocab_size: int = setting(8192, "entries of the BPE that is learnt")
     num_layers: int = setting(3, "transformer blocks")

@@ -121,12 +121,21 @@ class BlockSampler:
         return int(self._order[within])
 
 
-def evaluation_blocks(text: PackedText, block_length: int, batch_size: int) -> Iterator[Int[Tensor, "B L"]]:
-    """All of a text in consecutive blocks (inputs and targets overlap by one), the last one shorter and alone."""
+def evaluation_blocks(text: PackedText, block_length: int, batch_size: int) -> Iterator[tuple[Int[Tensor, "B L"], int]]:
+    """All of a text, each token once, with at least half a block of context except in the first block.
+
+    Yields:
+        Token ids of blocks (inputs and targets overlap by one) that move on by half a block, and the first of their
+        targets to be scored; those before it are only context.
+    """
     ids = np.asarray(text.ids, dtype=np.int64)
-    whole = (len(ids) - 1) // block_length
-    for first in range(0, whole, batch_size):
-        starts = np.arange(first, min(first + batch_size, whole)) * block_length
-        yield torch.from_numpy(ids[starts[:, None] + np.arange(block_length + 1)])
-    if (rest := ids[whole * block_length :]).size > 1:
-        yield torch.from_numpy(rest[None])
+    num_targets = len(ids) - 1
+    yield torch.from_numpy(ids[None, : block_length + 1]), 0
+    stride = max(block_length // 2, 1)
+    starts = np.arange(stride, num_targets - block_length + 1, stride)
+    for first in range(0, len(starts), batch_size):
+        blocks = starts[first : first + batch_size, None] + np.arange(block_length + 1)
+        yield torch.from_numpy(ids[blocks]), block_length - stride
+    covered = block_length + len(starts) * stride
+    if covered < num_targets:
+        yield torch.from_numpy(ids[None, -block_length - 1 :]), block_length - (num_targets - covered)
