@@ -18,6 +18,7 @@ import gymnasium
 import numpy as np
 import torch
 
+from wikirl.evaluation.environments import Environment
 from wikirl.evaluation.rollout import rollout
 from wikirl.models.acting import DecisionTransformerPolicy
 from wikirl.models.decision_transformer import ActionScaler, DecisionTransformer, DecisionTransformerConfig, Normalizer
@@ -41,7 +42,7 @@ def our_seconds_per_step(policy: DecisionTransformerPolicy, num_episodes: int, s
     return float(episodes.wall_seconds / episodes.lengths.sum())
 
 
-def peer_actor(environment: gymnasium.Env) -> d3rlpy.algos.StatefulTransformerWrapper:  # type: ignore[type-arg]
+def peer_actor(environment: Environment) -> d3rlpy.algos.StatefulTransformerWrapper:
     config = d3rlpy.algos.DecisionTransformerConfig(
         context_size=CONTEXT_LENGTH,
         num_heads=1,
@@ -56,18 +57,18 @@ def peer_actor(environment: gymnasium.Env) -> d3rlpy.algos.StatefulTransformerWr
 
 def peer_seconds_per_step(
     actor: d3rlpy.algos.StatefulTransformerWrapper,
-    environment: gymnasium.Env,  # type: ignore[type-arg]
+    environment: Environment,
     num_episodes: int,
     seed: int,
 ) -> float:
     steps, started = 0, time.perf_counter()
     for episode in range(num_episodes):
         actor.reset()
-        observation, reward, ended = environment.reset(seed=seed + episode)[0], 0.0, False
+        observation, reward, ended = environment.reset(seed=seed + episode)[0], np.float64(0), False
         while not ended:
             action = actor.predict(observation, float(reward))
-            observation, reward, terminated, truncated, _ = environment.step(action)
-            ended, steps = terminated or truncated, steps + 1
+            observation, earned, terminated, truncated, _ = environment.step(action)
+            reward, ended, steps = np.float64(earned), terminated or truncated, steps + 1
     return (time.perf_counter() - started) / steps
 
 

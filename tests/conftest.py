@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _asks_for_slow(config: pytest.Config) -> bool:
-    return config.getoption("-m") == "slow"
+    return bool(config.getoption("-m") == "slow")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -39,7 +39,7 @@ def test_the_front_door() -> None:
     assert all(getattr(wikirl, name) for name in wikirl.__all__)
     assert dir(wikirl) == sorted(wikirl.__all__)
     with pytest.raises(AttributeError, match="nothing"):
-        _ = wikirl.nothing  # type: ignore[attr-defined]
+        _ = wikirl.nothing
 
 
 @pytest.mark.parametrize("verb", [[], ["demo"], ["pretrain"], ["data"], ["data", "show"], ["finetune"], ["evaluate"]])

@@ -105,10 +105,10 @@ def test_the_fair_default_changes_only_the_starting_weights(toys: tuple[str, str
         config = resolve(config, trajectories, None)
         model, centres = make_model(config, trajectories, make_backbone(config))
         assert centres is None
-        groups = optimizer_groups(config, model)
-        parts.append((model, [(len(g["params"]), g["lr"], g["weight_decay"]) for g in groups]))
-    (pretrained, groups), (scratch, scratch_groups) = parts
-    assert groups == scratch_groups
+        groups = [(len(g["params"]), g["lr"], g["weight_decay"]) for g in optimizer_groups(config, model)]
+        parts.append((model, groups))
+    (pretrained, pretrained_groups), (scratch, scratch_groups) = parts
+    assert pretrained_groups == scratch_groups
     assert pretrained.backbone.config == scratch.backbone.config
     ours, theirs = dict(pretrained.named_parameters()), dict(scratch.named_parameters())
     assert {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}

@@ -77,7 +77,7 @@ def dataset(folder: Path, **options: Any) -> str:
 
 
 def finetune_config(data: str, start: str = "scratch", **options: Any) -> FinetuneConfig:
-    small = {
+    small: dict[str, Any] = {
         "num_steps": 8,
         "batch_size": 4,
         "context_length": 5,

@@ -1,5 +1,6 @@
 """The card that lies beside a pre-trained backbone: what it was made from, how, and what it came to."""
 
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,7 @@ def model_card(card: Card) -> str:
         f"seed {config['seed']}",
         "block length": f"{config['num_positions']}; cut in {config['short_blocks']} for the first "
         f"{config['short_share']:.0%} of the steps",
-        "command": f"`{' '.join(card.provenance['command'])}`",
+        "command": f"`{shlex.join(card.provenance['command'])}`",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"""# A language model pre-trained with wikirl

@@ -271,7 +271,6 @@ def _optimizer(config: PretrainConfig, model: GPT) -> Optimizer:
 
 def _model(config: PretrainConfig, vocab_size: int) -> GPT:
     """A model of the sizes asked for, or the one to go on from."""
-    rates = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), config.dropout)
     if config.start is None:
         return GPT(
             GPTConfig(
@@ -282,7 +281,9 @@ def _model(config: PretrainConfig, vocab_size: int) -> GPT:
                 num_positions=config.num_positions,
                 vocab_size=vocab_size,
                 activation=config.activation,
-                **rates,
+                embedding_dropout=config.dropout,
+                attention_dropout=config.dropout,
+                residual_dropout=config.dropout,
             )
         )
     model = with_dropout(
