@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from wikirl.errors import ConfigError
-from wikirl.models.decision_transformer import DecisionTransformer, Prediction
+from wikirl.models.decision_transformer import DecisionTransformer
 from wikirl.types import Space, TrajectoryBatch
 
 
@@ -100,5 +100,4 @@ class DecisionTransformerPolicy:
             torch.ones_like(timesteps, dtype=torch.bool),
         )
         self.model.eval()
-        prediction: Prediction = self.model(window)
-        return prediction.actions[:, -1]
+        return self.model.next_action(window)

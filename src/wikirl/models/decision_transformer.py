@@ -177,12 +177,25 @@ class DecisionTransformer(nn.Module):
         """Predict the action of every step from the tokens up to its observation."""
         normed, entering = self.embed(batch)
         hidden = self.backbone(entering, batch.mask.repeat_interleave(3, dim=1))
-        at_observations = hidden[:, 1::3]
+        return Prediction(self._read_actions(hidden[:, 1::3]), normed)
+
+    def next_action(self, window: TrajectoryBatch) -> Float[Tensor, "B A"]:
+        """The action of the last step of windows without padding, without computing the others.
+
+        The same as `forward(window).actions[:, -1]`: the last token, the action not yet taken, is left out, because no
+        prediction can see it.
+        """
+        _, entering = self.embed(window)
+        hidden = self.backbone(entering[:, :-1], last_only=True)
+        return self._read_actions(hidden)[:, 0]
+
+    def _read_actions(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B K A"]:
         if self.predict_action is None:
-            outputs = F.linear(at_observations, self.embed_action.weight.T)
+            outputs = F.linear(hidden, self.embed_action.weight.T)
         else:
-            outputs = self.predict_action(at_observations)
-        return Prediction(self.scaler.from_unit(torch.tanh(outputs.float())), normed)
+            outputs = self.predict_action(hidden)
+        actions: Tensor = self.scaler.from_unit(torch.tanh(outputs.float()))
+        return actions
 
     def own_parameters(self) -> list[nn.Parameter]:
         """All parameters that do not belong to the backbone."""

@@ -70,22 +70,25 @@ class Attention(nn.Module):
         self.c_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, hidden: Float[Tensor, "B L D"], allowed: Bool[Tensor, "B 1 L L"] | None
-    ) -> Float[Tensor, "B L D"]:
-        """Mix each position with the positions it may look at (`allowed`, or all before it)."""
-        batch, length, width = hidden.shape
-        qkv = self.c_attn(hidden).view(batch, length, 3, self.num_heads, -1)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        self, hidden: Float[Tensor, "B L D"], allowed: Bool[Tensor, "B 1 L L"] | None, last_only: bool = False
+    ) -> Float[Tensor, "B Q D"]:
+        """Mix each position (or only the last) with the positions it may look at (`allowed`, or all before it)."""
+        asking = hidden[:, -1:] if last_only else hidden
+        width = hidden.shape[-1]
+        if last_only:
+            query = F.linear(asking, self.c_attn.weight[:width], self.c_attn.bias[:width])
+            key, value = F.linear(hidden, self.c_attn.weight[width:], self.c_attn.bias[width:]).chunk(2, dim=-1)
+            allowed = None if allowed is None else allowed[:, :, -1:]
+        else:
+            query, key, value = self.c_attn(hidden).chunk(3, dim=-1)
         mixed = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
+            *(part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (query, key, value)),
             attn_mask=allowed,
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=allowed is None,
+            is_causal=allowed is None and not last_only,
             scale=self.scale,
         )
-        projected: Tensor = self.c_proj(mixed.transpose(1, 2).reshape(batch, length, width))
+        projected: Tensor = self.c_proj(mixed.transpose(1, 2).flatten(-2))
         return projected
 
 
@@ -124,11 +127,12 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.residual_dropout)
 
     def forward(
-        self, hidden: Float[Tensor, "B L D"], allowed: Bool[Tensor, "B 1 L L"] | None
-    ) -> Float[Tensor, "B L D"]:
-        """Add attention, then the feed-forward network, to the residual stream."""
-        hidden = hidden + self.dropout(self.attn(self.ln_1(hidden), allowed))
-        updated: Tensor = hidden + self.dropout(self.mlp(self.ln_2(hidden)))
+        self, hidden: Float[Tensor, "B L D"], allowed: Bool[Tensor, "B 1 L L"] | None, last_only: bool = False
+    ) -> Float[Tensor, "B Q D"]:
+        """Add attention, then the feed-forward network, to the residual stream (or only to its last position)."""
+        stream = hidden[:, -1:] if last_only else hidden
+        stream = stream + self.dropout(self.attn(self.ln_1(hidden), allowed, last_only))
+        updated: Tensor = stream + self.dropout(self.mlp(self.ln_2(stream)))
         return updated
 
 
@@ -199,19 +203,20 @@ class GPT(nn.Module):
         return words + self.wpe.weight[first_position : first_position + ids.shape[1]]
 
     def forward(
-        self, embeddings: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"] | None = None
-    ) -> Float[Tensor, "B L D"]:
+        self, embeddings: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"] | None = None, last_only: bool = False
+    ) -> Float[Tensor, "B Q D"]:
         """Run all blocks.
 
         Args:
             embeddings: Inputs with whatever positions they need already added.
             mask: True for real positions. Padded positions are invisible to real ones; what comes out at a padded
                 position is finite and means nothing. None if all are real.
+            last_only: Return the last position alone (Q = 1); the last block then computes nothing else.
         """
         allowed = None if mask is None else _allowed(mask)
         hidden: Tensor = self.drop(embeddings)
-        for block in self.h:
-            hidden = block(hidden, allowed)
+        for number, block in enumerate(self.h, start=1):
+            hidden = block(hidden, allowed, last_only and number == len(self.h))
         final: Tensor = self.ln_f(hidden)
         return final
 
