@@ -81,8 +81,11 @@ class Attention(nn.Module):
             allowed = None if allowed is None else allowed[:, :, -1:]
         else:
             query, key, value = self.c_attn(hidden).chunk(3, dim=-1)
+        query, key, value = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (query, key, value))
         mixed = F.scaled_dot_product_attention(
-            *(part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (query, key, value)),
+            query,
+            key,
+            value,
             attn_mask=allowed,
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=allowed is None and not last_only,
