@@ -1,6 +1,8 @@
 """`wikirl pretrain`: text → byte-level BPE → packed ids → GPT-2-architecture language model → Hugging Face folder.
 
 The folder holds the model, its tokenizer and a model card; `pretraining/` inside it is the run folder.
+
+The file is longer than others so that the road from text to model can be read in one go.
 """
 
 import math
