@@ -7,13 +7,14 @@ PIP_ARGS ?=
 TORCH ?= torch==2.13.0
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install demo test check format test-extras clean
+.PHONY: help install demo test check format test-extras benchmark clean
 
 help:
 	@echo "make demo         the whole road in under ten minutes: runs/demo/report.html"
 	@echo "make test         the default tests"
 	@echo "make check        format, lint, types, imports"
 	@echo "make test-extras  tests that need optional packages or Chromium, in an environment of their own"
+	@echo "make benchmark    speed and memory against Hugging Face, d3rlpy, faiss and scikit-learn, as Markdown"
 
 install: $(VENV)/.stamp
 
@@ -46,6 +47,10 @@ format: $(VENV)/.stamp
 test-extras: $(EXTRAS_VENV)/.stamp
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null)
 	$(EXTRAS_VENV)/bin/python -m pytest -m extras
+
+# BENCHMARK passes options, e.g. BENCHMARK="--smoke" or BENCHMARK="--only training --out page.md".
+benchmark: $(EXTRAS_VENV)/.stamp
+	$(EXTRAS_VENV)/bin/python benchmarks/speed.py $(BENCHMARK)
 
 clean:
 	rm -rf $(VENV) $(EXTRAS_VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,22 +1,21 @@
-"""Scoring speed against d3rlpy's one-environment loop, side by side in one process.
+"""Scoring of 100 Hopper episodes of 1,000 steps: ours in lockstep against d3rlpy's loop over one environment.
 
-    .venv-extras/bin/python benchmarks/scoring.py [--episodes 100] [--peer-episodes 4] [--rounds 3]
+    .venv-extras/bin/python benchmarks/scoring.py [--rounds 3] [--num-threads 1] [--smoke]
 
 Both act with an untrained Decision Transformer of 3 layers × 128 × 1 head and K = 20 in Hopper-v5 with early
 termination switched off, so that every episode has 1,000 steps and both do the same work. d3rlpy plays one environment
-at a time as its own evaluator does; ours plays all episodes in lockstep. Rounds alternate; the ratio is of the medians
-per step. `make test-extras` makes the environment.
+at a time as its own evaluator does, few episodes, scaled up. The simulator alone, under random actions, is the floor.
 """
 
-import argparse
-import json
-import statistics
-import time
+from collections.abc import Callable
+from typing import Any
 
-import d3rlpy
 import gymnasium
 import numpy as np
 import torch
+from shapes import ACTION_SIZE, CONTEXT_LENGTH, DECISION_TRANSFORMER, MAX_TIMESTEPS, OBSERVATION_SIZE
+from steps import d3rlpy_algorithm
+from timing import Contender, Options, Timing, matrix_products, measure_with_floors, parse_options, table
 
 from wikirl.evaluation.environments import Environment
 from wikirl.evaluation.rollout import rollout
@@ -26,81 +25,97 @@ from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.types import Space
 
 TASK = "HopperThatGoesOn-v0"
-STEPS, CONTEXT_LENGTH = 1000, 20
+NUM_EPISODES, PEER_EPISODES, TARGET_RETURN = 100, 3, 3600.0
 
 
-def our_policy() -> DecisionTransformerPolicy:
-    config = DecisionTransformerConfig(observation_size=11, action_size=3, max_timesteps=STEPS, return_scale=1000.0)
-    scaler = ActionScaler(-torch.ones(3), torch.ones(3))
-    model = DecisionTransformer(config, GPT(GPTConfig()), Normalizer(torch.zeros(11), torch.ones(11)), scaler)
-    spaces = Space((11,), "float64", -np.inf, np.inf), Space((3,), "float32", -1.0, 1.0)
-    return DecisionTransformerPolicy(model.eval(), *spaces, context_length=CONTEXT_LENGTH, target_return=3600.0)
-
-
-def our_seconds_per_step(policy: DecisionTransformerPolicy, num_episodes: int, seed: int) -> float:
-    episodes = rollout(policy, TASK, num_episodes=num_episodes, seed=seed)
-    return float(episodes.wall_seconds / episodes.lengths.sum())
-
-
-def peer_actor(environment: Environment) -> d3rlpy.algos.StatefulTransformerWrapper:
-    config = d3rlpy.algos.DecisionTransformerConfig(
-        context_size=CONTEXT_LENGTH,
-        num_heads=1,
-        num_layers=3,
-        max_timestep=STEPS,
-        encoder_factory=d3rlpy.models.VectorEncoderFactory([128], exclude_last_activation=True),
+def our_policy(*, cached: bool = False) -> DecisionTransformerPolicy:
+    config = DecisionTransformerConfig(
+        observation_size=OBSERVATION_SIZE, action_size=ACTION_SIZE, max_timesteps=MAX_TIMESTEPS, return_scale=1000.0
     )
-    algorithm = config.create(device=False)
-    algorithm.build_with_env(environment)
-    return algorithm.as_stateful_wrapper(target_return=3600.0)
+    scaler = ActionScaler(-torch.ones(ACTION_SIZE), torch.ones(ACTION_SIZE))
+    normalizer = Normalizer(torch.zeros(OBSERVATION_SIZE), torch.ones(OBSERVATION_SIZE))
+    model = DecisionTransformer(config, GPT(GPTConfig()), normalizer, scaler)
+    spaces = (
+        Space((OBSERVATION_SIZE,), "float64", -np.inf, np.inf),
+        Space((ACTION_SIZE,), "float32", -1.0, 1.0),
+    )
+    return DecisionTransformerPolicy(
+        model.eval(), *spaces, context_length=CONTEXT_LENGTH, target_return=TARGET_RETURN, cached=cached
+    )
 
 
-def peer_seconds_per_step(
-    actor: d3rlpy.algos.StatefulTransformerWrapper,
-    environment: Environment,
-    num_episodes: int,
-    seed: int,
-) -> float:
-    steps, started = 0, time.perf_counter()
+def lockstep(policy: DecisionTransformerPolicy, num_episodes: int) -> Contender:
+    """All episodes at once, as `wikirl evaluate` plays them."""
+    return lambda: float(rollout(policy, TASK, num_episodes=num_episodes, seed=0).lengths.sum())
+
+
+def one_by_one(environment: Environment, act: Callable[[int, Any, Any], Any], num_episodes: int) -> int:
+    """Play episodes in a loop over one environment; `act` is told the step. Returns how many steps it took."""
+    num_steps = 0
     for episode in range(num_episodes):
-        actor.reset()
-        observation, reward, ended = environment.reset(seed=seed + episode)[0], np.float64(0), False
+        observation, reward, ended, step = environment.reset(seed=episode)[0], 0.0, False, 0
         while not ended:
-            action = actor.predict(observation, float(reward))
-            observation, earned, terminated, truncated, _ = environment.step(action)
-            reward, ended, steps = np.float64(earned), terminated or truncated, steps + 1
-    return (time.perf_counter() - started) / steps
+            observation, earned, terminated, truncated, _ = environment.step(act(step, observation, reward))
+            reward, ended, step = float(earned), terminated or truncated, step + 1
+        num_steps += step
+    return num_steps
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Scoring speed against d3rlpy's one-environment loop.")
-    parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--peer-episodes", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--num-threads", type=int, default=1)
-    options = parser.parse_args()
-    torch.set_num_threads(options.num_threads)
+def d3rlpy_loop(environment: Environment, num_episodes: int) -> Contender:
+    """Source: d3rlpy 2.8.0, `evaluate_transformer_with_environment`."""
+    algorithm = d3rlpy_algorithm()
+    algorithm.build_with_env(environment)
+    actor = algorithm.as_stateful_wrapper(target_return=TARGET_RETURN)
+
+    def act(step: int, observation: Any, reward: Any) -> Any:
+        if step == 0:
+            actor.reset()
+        return actor.predict(observation, reward)
+
+    return lambda: one_by_one(environment, act, num_episodes)
+
+
+def simulator_alone(environment: Environment, num_episodes: int) -> Contender:
+    """Random actions, drawn beforehand."""
+    actions = np.random.default_rng(0).uniform(-1, 1, (MAX_TIMESTEPS, ACTION_SIZE)).astype(np.float32)
+    return lambda: one_by_one(environment, lambda step, *_: actions[step], num_episodes)
+
+
+def playing(options: Options) -> dict[str, Timing]:
+    """Seconds an environment step."""
+    steps = 30 if options.smoke else MAX_TIMESTEPS
     gymnasium.register(
         TASK,
         "gymnasium.envs.mujoco.hopper_v5:HopperEnv",
-        max_episode_steps=STEPS,
+        max_episode_steps=steps,
         kwargs={"terminate_when_unhealthy": False},
     )
     environment = gymnasium.make(TASK)
-    policy, actor = our_policy(), peer_actor(environment)
-    ours, peers = [], []
-    for seed in range(options.rounds):
-        ours.append(our_seconds_per_step(policy, options.episodes, seed))
-        peers.append(peer_seconds_per_step(actor, environment, options.peer_episodes, seed))
-    hundred = 100 * STEPS
-    result = {
-        "ours_ms_per_step": [round(1e3 * value, 4) for value in ours],
-        "d3rlpy_ms_per_step": [round(1e3 * value, 4) for value in peers],
-        "ours_seconds_for_100_episodes": round(hundred * statistics.median(ours), 1),
-        "d3rlpy_seconds_for_100_episodes": round(hundred * statistics.median(peers), 1),
-        "ratio": round(statistics.median(peers) / statistics.median(ours), 2),
+    num_episodes, peer_episodes = (4, 1) if options.smoke else (NUM_EPISODES, PEER_EPISODES)
+    contenders = {
+        "ours, exact windows": lockstep(our_policy(), num_episodes),
+        "ours, cached": lockstep(our_policy(cached=True), num_episodes),
+        "d3rlpy": d3rlpy_loop(environment, peer_episodes),
+        "simulator alone": simulator_alone(environment, 3 * peer_episodes),
     }
-    print(json.dumps(result))
+    width = DECISION_TRANSFORMER.hidden_size
+    return measure_with_floors(
+        contenders,
+        matrix_products(32 * 3 * CONTEXT_LENGTH, width, 4 * width, smoke=options.smoke),
+        DECISION_TRANSFORMER.action_gflop(),
+        options,
+        warm_up=False,
+    )
+
+
+def main() -> None:
+    options = parse_options("Scoring of 100 Hopper episodes of 1,000 steps.")
+    print(f"## Scoring\n\n{NUM_EPISODES} Hopper episodes × {MAX_TIMESTEPS} steps, K = {CONTEXT_LENGTH}, float32.\n")
+
+    def hundred_episodes(seconds: float) -> float:
+        return NUM_EPISODES * MAX_TIMESTEPS * seconds
+
+    print(table(playing(options), options, unit="s", show=hundred_episodes, ours=("ours, exact windows", "ours, cached")))
 
 
 if __name__ == "__main__":

@@ -194,6 +194,14 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
         help="episodes per target (default: 100)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the episodes (default: 0)")
+    parser.add_argument(
+        "--cached",
+        action="store_true",
+        help="keep keys and values between steps: faster, another policy once the window is full",
+    )
+    parser.add_argument(
+        "--num-processes", type=int, metavar="N", help="processes that share the episodes (default: as many as help)"
+    )
     _machine_flags(parser)
     _finishing(parser, run, show)
 

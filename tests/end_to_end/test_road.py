@@ -50,6 +50,15 @@ def test_from_text_to_a_score(tmp_path: Path) -> None:
     by_hand = rollout(policy, "Hopper-v5", num_episodes=2, seed=0)
     np.testing.assert_allclose(by_hand.returns, last["returns"], rtol=1e-6)
 
+    # Kept keys and values are another policy, under another name and stamp; the difference is that of the returns.
+    cached = wikirl("evaluate", out, "--episodes", 2, "--target-return", 400, "--cached", "--num-processes", 2)
+    (entry,) = cached["evaluations"]
+    assert entry["protocol"]["acting"] == "cached"
+    assert entry["cached_minus_exact_return"] == pytest.approx(
+        entry["return_mean"] - np.mean(last["returns"]), abs=1e-3
+    )
+    assert len(list((out / "evaluations").iterdir())) == 2
+
 
 @pytest.mark.parametrize("backbone", ["chibit", "scratch"])
 def test_a_run_killed_with_no_warning_resumes_to_the_same_numbers(tmp_path: Path, backbone: str) -> None:

@@ -50,6 +50,7 @@ OTHER: dict[str, Any] = {
     "num_episodes": 10,
     "seeds": (1, 2),
     "delayed_reward": True,
+    "acting": "cached",
     "dataset_environment": "Hopper-v2",
     "version_warning": "careful",
 }

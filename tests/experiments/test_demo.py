@@ -63,9 +63,11 @@ def test_the_summary_agrees_with_the_run_folders(finished: Finished) -> None:
             assert entry["return_mean"] == pytest.approx(sum(evaluation["returns"]) / 2)
         assert summary["arms"][arm]["means"]["last_normalized"] == run["summary"]["last_normalized"]
         assert f"{run['summary']['last_normalized']:.1f} ({run['summary']['last_return']:.0f})" in summary["table"]
-        # The film is the first episode that the score is made of.
+        # The film is the first episode that the score is made of, but for rounding: one row is multiplied otherwise.
         assert summary["rendering"][arm]["num_steps"] == scores["evaluations"][-1]["lengths"][0]
-        assert summary["rendering"][arm]["total_return"] == pytest.approx(scores["evaluations"][-1]["returns"][0])
+        assert summary["rendering"][arm]["total_return"] == pytest.approx(
+            scores["evaluations"][-1]["returns"][0], rel=1e-3
+        )
     assert summary["verdict"].startswith("No difference can be claimed from 1 seed per arm")
     assert summary["verdict"] in summary["table"]
     assert summary["data"]["num_steps"] == 120_000

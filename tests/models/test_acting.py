@@ -105,6 +105,45 @@ def test_a_reward_counts_against_the_return_to_go() -> None:
     assert (found[1] != play(tiny_policy(1, target_return=5.0), observations[:2], earned)[1]).all()
 
 
+def cached(policy: DecisionTransformerPolicy) -> DecisionTransformerPolicy:
+    policy.cached = True
+    return policy
+
+
+@pytest.mark.parametrize("context_length", [1, 2, 3, STEPS])
+def test_cached_acting_is_exact_until_the_window_is_full(context_length: int) -> None:
+    observations, rewards = episodes()
+    exact = play(tiny_policy(context_length), observations, rewards)
+    found = play(cached(tiny_policy(context_length)), observations, rewards)
+    same = STEPS if context_length == 1 else context_length
+    np.testing.assert_allclose(found[:same], exact[:same], rtol=1e-4, atol=1e-5)
+    if same < STEPS:
+        assert (np.abs(found[same:] - exact[same:]).max(axis=(1, 2)) > 1e-4).all()
+
+
+def test_cached_acting_knows_what_left_the_window_only_through_what_is_in_it() -> None:
+    """With one block a key depends on its own token alone, so cached and exact acting are the same throughout."""
+    observations, rewards = episodes()
+    policies = [tiny_policy(2), cached(tiny_policy(2))]
+    for policy in policies:
+        del policy.model.backbone.h[1:]
+    exact, found = (play(policy, observations, rewards) for policy in policies)
+    np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-5)
+
+
+def test_cached_rows_that_are_over_change_nothing_for_the_others() -> None:
+    observations, rewards = episodes()
+    lengths = np.array([7, 2, 5, 1])
+    active = np.arange(STEPS)[:, None] < lengths
+    rubbish = np.where(active[..., None], observations, np.nan)
+    found = play(cached(tiny_policy()), rubbish, np.where(active, rewards, np.nan).astype(np.float32), active)
+    assert (found[~active] == 0).all()
+    for row, length in enumerate(lengths):
+        one = slice(row, row + 1)
+        alone = play(cached(tiny_policy()), observations[:length, one], rewards[:length, one])
+        np.testing.assert_allclose(found[:length, row], alone[:, 0], rtol=1e-5, atol=1e-5)
+
+
 def test_reset_forgets_everything() -> None:
     policy = tiny_policy()
     observations, rewards = episodes()

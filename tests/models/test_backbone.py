@@ -11,6 +11,7 @@ from transformers import BertConfig, GPT2LMHeadModel, LlamaConfig
 
 from tests.helpers import TINY, tiny_gpt
 from wikirl.errors import BackboneError
+from wikirl.kernels import Activation
 from wikirl.models.backbone import (
     from_hugging_face_config,
     load_backbone,
@@ -19,7 +20,7 @@ from wikirl.models.backbone import (
     weights_fingerprint,
     with_dropout,
 )
-from wikirl.models.gpt import GPT, Activation
+from wikirl.models.gpt import GPT
 
 
 def refused(name: Path | str) -> str:

@@ -13,6 +13,7 @@ from wikirl.evaluation.environments import crosses_versions, split_id, versions
 from wikirl.evaluation.scores import reference_for
 
 CheckpointRule = Literal["last", "mean_last_four", "best"]
+Acting = Literal["exact", "cached"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Protocol:
         num_episodes: Episodes per evaluation.
         seeds: Evaluation seeds, which start the episodes; the training seed is no part of the protocol.
         delayed_reward: Whether the policy was told rewards only at the end of an episode.
+        acting: `exact` if each action was computed from the last K steps alone, `cached` if keys and values were kept.
         dataset_environment: Where the training data were made; None if unknown.
         version_warning: What `crosses_versions` says about the two environments.
     """
@@ -44,6 +46,7 @@ class Protocol:
     num_episodes: int
     seeds: tuple[int, ...]
     delayed_reward: bool
+    acting: Acting
     dataset_environment: str | None
     version_warning: str | None
 
@@ -79,6 +82,7 @@ _KINDS: dict[str, type | UnionType] = {
     "num_episodes": int,
     "seeds": list,
     "delayed_reward": bool,
+    "acting": str,
     "dataset_environment": str | None,
     "version_warning": str | None,
 }
@@ -92,6 +96,7 @@ def stamp_protocol(
     num_episodes: int,
     seeds: Sequence[int],
     delayed_reward: bool = False,
+    acting: Acting = "exact",
     dataset_environment: str | None = None,
 ) -> Protocol:
     """The protocol of a score made here and now: fills in versions, reference and the warning about versions.
@@ -112,6 +117,7 @@ def stamp_protocol(
         num_episodes=num_episodes,
         seeds=tuple(seeds),
         delayed_reward=delayed_reward,
+        acting=acting,
         dataset_environment=dataset_environment,
         version_warning=crossing,
     )

@@ -2,7 +2,8 @@
 
 This file knows how to step environments and when a row is done. It deliberately knows no scores, no models
 and no restarts: a finished row is never stepped again, so short episodes gain no weight and no autoreset mode
-matters. Everything runs in this process, because worker processes made these environments 3-4 times slower.
+matters. Everything runs in this process, because a process for each environment made them 3-4
+times slower; parallel.py gives whole episodes to processes.
 """
 
 import time
@@ -86,15 +87,33 @@ def rollout(
     Source: 100 episodes per evaluation and the delayed mode: Decision Transformer, `gym/experiment.py`.
     """
     _check_counts(num_episodes, num_envs, seed, max_steps)
+    return play_numbered(
+        policy, environment_id, range(num_episodes),
+        seed=seed, num_envs=num_envs, delayed_reward=delayed_reward, max_steps=max_steps, on_step=on_step,
+    )  # fmt: skip
+
+
+def play_numbered(
+    policy: Policy,
+    environment_id: str,
+    numbers: range,
+    *,
+    seed: int,
+    num_envs: int = 100,
+    delayed_reward: bool = False,
+    max_steps: int | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Rollout:
+    """`rollout` of the episodes with these numbers only: a share of a larger set."""
     started = time.perf_counter()
     parts: list[Episodes] = []
     environments: list[Environment] = []
     try:
-        for _ in range(min(num_envs, num_episodes)):
+        for _ in numbers[:num_envs]:
             environments.append(make_environment(environment_id))
         limit = step_limit(spec_of(environments[0], environment_id), max_steps)
-        for first in range(0, num_episodes, len(environments)):
-            rows = environments[: num_episodes - first]
+        for first in numbers[::num_envs]:
+            rows = environments[: numbers.stop - first]
             parts.append(play(policy, rows, first, seed, limit, delayed_reward=delayed_reward, on_step=on_step))
     finally:
         for environment in environments:

@@ -18,7 +18,8 @@ from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel, GPT2Model
 from transformers.utils import logging as transformers_logging
 
 from wikirl.errors import BackboneError
-from wikirl.models.gpt import GPT, Activation, GPTConfig
+from wikirl.kernels import Activation
+from wikirl.models.gpt import GPT, GPTConfig
 
 # It would draw over our own bars.
 transformers_logging.disable_progress_bar()

@@ -16,14 +16,16 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wikirl.errors import ConfigError
-from wikirl.models.gpt import GPT
+from wikirl.kernels import layer_norm, linear, look_up
+from wikirl.models.gpt import GPT, LAST
 from wikirl.types import TrajectoryBatch
 
 TimestepPlacement = Literal["before_norm", "after_norm"]
 Freeze = Literal["none", "blocks", "all_but_norms_and_projections"]
+# Where actions are read: at the second token of each step.
+OBSERVATIONS = slice(1, None, 3)
 
 
 @dataclass(frozen=True)
@@ -154,46 +156,44 @@ class DecisionTransformer(nn.Module):
 
     def embed(self, batch: TrajectoryBatch) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L D"]]:
         """Tokens in the order R, s, a of each step: after the layer norm, and as they enter the backbone."""
-        observations = self.normalizer(batch.observations.flatten(2).float())
-        embedded = torch.stack(
-            [
-                self.embed_return(batch.returns_to_go / self.config.return_scale),
-                self.embed_observation(observations),
-                self.embed_action(self.scaler.to_unit(batch.actions)),
-            ],
-            dim=2,
+        parts = (
+            (self.embed_return, batch.returns_to_go / self.config.return_scale),
+            (self.embed_observation, self.normalizer(batch.observations.flatten(batch.mask.ndim).float())),
+            (self.embed_action, self.scaler.to_unit(batch.actions)),
         )
-        time = F.embedding(batch.timesteps, self.timestep_table)[:, :, None]
+        # In float32: these products are small, and what follows adds float32 to them.
+        with torch.autocast(batch.mask.device.type, enabled=False):
+            embedded = torch.stack([linear(value, layer.weight, layer.bias) for layer, value in parts], dim=-2)
+        time = look_up(self.timestep_table, batch.timesteps)[..., None, :]
         match self.config.timestep_placement:
             case "before_norm":
-                normed = self.embed_norm(embedded + time)
+                normed = layer_norm(embedded + time, self.embed_norm)
                 entering = normed
             case "after_norm":
-                normed = self.embed_norm(embedded)
+                normed = layer_norm(embedded, self.embed_norm)
                 entering = normed + time
-        return normed.flatten(1, 2), entering.flatten(1, 2)
+        return normed.flatten(-3, -2), entering.flatten(-3, -2)
 
     def forward(self, batch: TrajectoryBatch) -> Prediction:
         """Predict the action of every step from the tokens up to its observation."""
         normed, entering = self.embed(batch)
-        hidden = self.backbone(entering, batch.mask.repeat_interleave(3, dim=1))
-        return Prediction(self._read_actions(hidden[:, 1::3]), normed)
+        # The last token, the action not yet taken, is left out, because no prediction can see it.
+        mask = batch.mask.repeat_interleave(3, dim=-1)[..., :-1]
+        hidden = self.backbone(entering[..., :-1, :], mask, OBSERVATIONS)
+        return Prediction(self.read_actions(hidden), normed)
 
-    def next_action(self, window: TrajectoryBatch) -> Float[Tensor, "B A"]:
-        """The action of the last step of windows without padding, without computing the others.
-
-        The same as `forward(window).actions[:, -1]`: the last token, the action not yet taken, is left out, because no
-        prediction can see it.
-        """
+    def next_action(self, window: TrajectoryBatch) -> Float[Tensor, "*B A"]:
+        """The action of the last step of windows without padding: `forward(window).actions[..., -1, :]` alone."""
         _, entering = self.embed(window)
-        hidden = self.backbone(entering[:, :-1], last_only=True)
-        return self._read_actions(hidden)[:, 0]
+        hidden = self.backbone(entering[..., :-1, :], read=LAST)
+        return self.read_actions(hidden)[..., 0, :]
 
-    def _read_actions(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B K A"]:
+    def read_actions(self, hidden: Float[Tensor, "*B K D"]) -> Float[Tensor, "*B K A"]:
+        """Actions from the hidden states at observation tokens."""
         if self.predict_action is None:
-            outputs = F.linear(hidden, self.embed_action.weight.T)
+            outputs = linear(hidden, self.embed_action.weight.mT, None)
         else:
-            outputs = self.predict_action(hidden)
+            outputs = linear(hidden, self.predict_action.weight, self.predict_action.bias)
         actions: Tensor = self.scaler.from_unit(torch.tanh(outputs.float()))
         return actions
 

@@ -8,17 +8,20 @@ Unlike Hugging Face's model, `forward` adds no positions: a Decision Transformer
 Wiki-RL's released code comments the addition out. `embed_tokens` adds them for text.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wikirl.errors import ConfigError
+from wikirl.kernels import Activation, Dropout, add_dropped, attention, feed_forward, layer_norm, linear
 
-Activation = Literal["relu", "gelu", "gelu_new"]
+Memory = Callable[[Tensor], Tensor]
+# What to read: all positions, or the last one.
+EVERYTHING, LAST = slice(None), slice(-1, None)
 
 
 @dataclass(frozen=True)
@@ -62,37 +65,36 @@ class Attention(nn.Module):
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.dropout = config.attention_dropout
         self.scale = (config.hidden_size // config.num_heads) ** -0.5
         if config.scale_by_inverse_layer:
             self.scale /= layer + 1
         self.c_attn = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.c_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = Dropout(config.attention_dropout)
 
     def forward(
-        self, hidden: Float[Tensor, "B L D"], allowed: Bool[Tensor, "B 1 L L"] | None, last_only: bool = False
-    ) -> Float[Tensor, "B Q D"]:
-        """Mix each position (or only the last) with the positions it may look at (`allowed`, or all before it)."""
-        asking = hidden[:, -1:] if last_only else hidden
+        self,
+        hidden: Float[Tensor, "*B L D"],
+        allowed: Bool[Tensor, "N 1 Q S"] | None,
+        read: slice,
+        remember: Memory | None = None,
+    ) -> Float[Tensor, "*B Q D"]:
+        """Mix the positions that are read with those each may look at (`allowed`, or all before it).
+
+        `remember` turns the keys and values of these positions into all that are known, earlier ones included.
+        """
         width = hidden.shape[-1]
-        if last_only:
-            query = F.linear(asking, self.c_attn.weight[:width], self.c_attn.bias[:width])
-            key, value = F.linear(hidden, self.c_attn.weight[width:], self.c_attn.bias[width:]).chunk(2, dim=-1)
-            allowed = None if allowed is None else allowed[:, :, -1:]
-        else:
-            query, key, value = self.c_attn(hidden).chunk(3, dim=-1)
-        query, key, value = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (query, key, value))
-        mixed = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=allowed,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=allowed is None and not last_only,
-            scale=self.scale,
-        )
-        projected: Tensor = self.c_proj(mixed.transpose(1, 2).flatten(-2))
-        return projected
+        weight, bias = self.c_attn.weight, self.c_attn.bias
+        query = linear(hidden[..., read, :], weight[..., :width, :], bias[..., :width])
+        key_value = linear(hidden, weight[..., width:, :], bias[..., width:])
+        if remember is not None:
+            key_value = remember(key_value)
+        keep = None
+        if allowed is not None:
+            rows = hidden.shape[:-2].numel()
+            keep = self.dropout.mask((rows, self.num_heads, *allowed.shape[-2:]), hidden.device)
+        mixed = attention(query, key_value, self.num_heads, allowed, keep, self.scale)
+        return linear(mixed, self.c_proj.weight, self.c_proj.bias)
 
 
 class FeedForward(nn.Module):
@@ -104,18 +106,9 @@ class FeedForward(nn.Module):
         self.c_fc = nn.Linear(config.hidden_size, config.inner_size)
         self.c_proj = nn.Linear(config.inner_size, config.hidden_size)
 
-    def forward(self, hidden: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+    def forward(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
         """Widen, bend, narrow."""
-        inner = self.c_fc(hidden)
-        match self.activation:
-            case "relu":
-                inner = F.relu(inner)
-            case "gelu":
-                inner = F.gelu(inner)
-            case "gelu_new":
-                inner = F.gelu(inner, approximate="tanh")
-        narrowed: Tensor = self.c_proj(inner)
-        return narrowed
+        return feed_forward(hidden, self.c_fc, self.c_proj, self.activation)
 
 
 class Block(nn.Module):
@@ -127,16 +120,21 @@ class Block(nn.Module):
         self.attn = Attention(config, layer)
         self.ln_2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         self.mlp = FeedForward(config)
-        self.dropout = nn.Dropout(config.residual_dropout)
+        self.dropout = Dropout(config.residual_dropout)
 
     def forward(
-        self, hidden: Float[Tensor, "B L D"], allowed: Bool[Tensor, "B 1 L L"] | None, last_only: bool = False
-    ) -> Float[Tensor, "B Q D"]:
-        """Add attention, then the feed-forward network, to the residual stream (or only to its last position)."""
-        stream = hidden[:, -1:] if last_only else hidden
-        stream = stream + self.dropout(self.attn(self.ln_1(hidden), allowed, last_only))
-        updated: Tensor = stream + self.dropout(self.mlp(self.ln_2(stream)))
-        return updated
+        self,
+        hidden: Float[Tensor, "*B L D"],
+        allowed: Bool[Tensor, "N 1 Q S"] | None,
+        read: slice,
+        remember: Memory | None = None,
+    ) -> Float[Tensor, "*B Q D"]:
+        """Add attention, then the feed-forward network, to the residual stream at the positions that are read."""
+        attended = self.attn(layer_norm(hidden, self.ln_1), allowed, read, remember)
+        stream = hidden[..., read, :]
+        stream = add_dropped(stream, attended, self.dropout.mask(stream.shape, stream.device))
+        transformed = self.mlp(layer_norm(stream, self.ln_2))
+        return add_dropped(stream, transformed, self.dropout.mask(stream.shape, stream.device))
 
 
 class GPT(nn.Module):
@@ -166,7 +164,7 @@ class GPT(nn.Module):
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.hidden_size) if config.vocab_size else None
         self.wpe = nn.Embedding(config.num_positions, config.hidden_size) if config.num_positions else None
-        self.drop = nn.Dropout(config.embedding_dropout)
+        self.drop = Dropout(config.embedding_dropout)
         self.h = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.ln_f = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         self._initialize()
@@ -206,27 +204,40 @@ class GPT(nn.Module):
         return words + self.wpe.weight[first_position : first_position + ids.shape[1]]
 
     def forward(
-        self, embeddings: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"] | None = None, last_only: bool = False
-    ) -> Float[Tensor, "B Q D"]:
+        self,
+        embeddings: Float[Tensor, "*B L D"],
+        mask: Bool[Tensor, "*B L"] | None = None,
+        read: slice = EVERYTHING,
+    ) -> Float[Tensor, "*B Q D"]:
         """Run all blocks.
 
         Args:
             embeddings: Inputs with whatever positions they need already added.
             mask: True for real positions. Padded positions are invisible to real ones; what comes out at a padded
                 position is finite and means nothing. None if all are real.
-            last_only: Return the last position alone (Q = 1); the last block then computes nothing else.
+            read: The positions that are returned; the last block then asks for nothing else.
         """
-        allowed = None if mask is None else _allowed(mask)
-        hidden: Tensor = self.drop(embeddings)
-        for number, block in enumerate(self.h, start=1):
-            hidden = block(hidden, allowed, last_only and number == len(self.h))
-        final: Tensor = self.ln_f(hidden)
-        return final
+        allowed = None
+        if mask is not None or read not in (EVERYTHING, LAST) or self._drops_attention:
+            allowed = _allowed(embeddings, mask)
+        hidden: Tensor = embeddings
+        if (keep := self.drop.mask(embeddings.shape, embeddings.device)) is not None:
+            hidden = hidden * keep
+        for block in self.h[:-1]:
+            hidden = block(hidden, allowed, EVERYTHING)
+        hidden = self.h[-1](hidden, None if allowed is None else allowed[:, :, read], read)
+        return layer_norm(hidden, self.ln_f)
+
+    @property
+    def _drops_attention(self) -> bool:
+        return self.training and self.config.attention_dropout > 0
 
 
-def _allowed(mask: Bool[Tensor, "B L"]) -> Bool[Tensor, "B 1 L L"]:
+def _allowed(embeddings: Float[Tensor, "*B L D"], mask: Bool[Tensor, "*B L"] | None) -> Bool[Tensor, "N 1 L L"]:
     """Which key each query may look at: real ones up to itself, and always itself (an empty row would be NaN)."""
-    length = mask.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+    length = embeddings.shape[-2]
+    causal = torch.ones(1, 1, length, length, dtype=torch.bool, device=embeddings.device).tril()
+    if mask is None:
+        return causal
     itself = torch.eye(length, dtype=torch.bool, device=mask.device)
-    return ((mask[:, None, :] & causal) | itself)[:, None]
+    return (mask.flatten(0, -2)[:, None, None, :] & causal) | itself

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wikirl.errors import ConfigError
+from wikirl.kernels import product
 from wikirl.runs import replacing_folder
 
 CHUNK = 8192
@@ -71,5 +72,5 @@ def spherical_k_means(
 
 def assign(points: Float[Tensor, "V D"], centres: Float[Tensor, "C D"]) -> tuple[Float[Tensor, "V"], Int[Tensor, "V"]]:
     """Cosine to, and index of, each point's nearest centre; both arguments of unit length."""
-    best = [(part @ centres.T).max(dim=-1) for part in points.split(CHUNK)]
+    best = [product(part, centres).max(dim=-1) for part in points.split(CHUNK)]
     return torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])

@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from wikirl.errors import ConfigError, RunError
 from wikirl.evaluation.environments import EnvironmentSpec, describe_environment
+from wikirl.evaluation.parallel import rollout_in_processes, sensible_num_processes
 from wikirl.evaluation.protocol import stamp_protocol
-from wikirl.evaluation.rollout import rollout
+from wikirl.evaluation.rollout import Rollout, rollout
 from wikirl.evaluation.scores import Evaluation
 from wikirl.models.acting import DecisionTransformerPolicy
 from wikirl.models.bundle import load_policy
@@ -36,24 +37,31 @@ def score(
     seed: int,
     step: int,
     delayed_reward: bool = False,
+    num_processes: int = 1,
 ) -> list[Evaluation]:
-    """One evaluation per target return, all from the same starting states, under a progress bar."""
+    """One evaluation per target return, all from the same starting states; in one process under a progress bar."""
     evaluations = []
     asked_before = policy.target_return
     for target in target_returns:
         policy.target_return = target
-        with tqdm(desc=f"scoring, target {target:g}", unit="step", leave=False) as bar:
-
-            def show(_step: int, live: int, bar: "tqdm[Any]" = bar) -> None:
-                bar.set_postfix(running=live, refresh=False)
-                bar.update()
-
-            episodes = rollout(
-                policy, environment, num_episodes=num_episodes, seed=seed, delayed_reward=delayed_reward, on_step=show
-            )
+        settings: dict[str, Any] = {"num_episodes": num_episodes, "seed": seed, "delayed_reward": delayed_reward}
+        if num_processes > 1:
+            episodes = rollout_in_processes(policy, environment, num_processes=num_processes, **settings)
+        else:
+            episodes = _rollout_under_a_bar(policy, environment, settings)
         evaluations.append(Evaluation.of(environment, step, target, episodes.returns, episodes.lengths))
     policy.target_return = asked_before
     return evaluations
+
+
+def _rollout_under_a_bar(policy: DecisionTransformerPolicy, environment: str, settings: dict[str, Any]) -> Rollout:
+    with tqdm(desc=f"scoring, target {policy.target_return:g}", unit="step", leave=False) as bar:
+
+        def show(_step: int, live: int) -> None:
+            bar.set_postfix(running=live, refresh=False)
+            bar.update()
+
+        return rollout(policy, environment, on_step=show, **settings)
 
 
 @torch.no_grad()
@@ -97,6 +105,8 @@ def evaluate_run(
     target_returns: Sequence[float] | None = None,
     num_episodes: int = 100,
     seed: int = 0,
+    cached: bool = False,
+    num_processes: int | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
     """Score the policy a run left behind and keep the result in its `evaluations/`.
@@ -107,11 +117,14 @@ def evaluate_run(
         target_returns: Returns to ask for; default: the run's.
         num_episodes: Episodes per target.
         seed: Seed of the episodes.
+        cached: Act with kept keys and values: faster, and another policy once the window is full. Some episodes are
+            played exactly as well, to say what difference it makes.
+        num_processes: How many processes share the episodes; default: as many as help.
         device: Where the policy runs.
 
     Raises:
         RunError: the folder is no finished run.
-        ConfigError: the environment does not fit the policy.
+        ConfigError: the environment does not fit the policy, or a count is not positive.
     """
     folder = Path(folder)
     if not (folder / "config.json").exists():
@@ -121,48 +134,65 @@ def evaluate_run(
         raise RunError(
             f"expected a finished run at {folder}; it has no policy yet; run the same wikirl finetune command again"
         )
-    policy = load_policy(folder / "policy", choose_device(device))
+    if num_processes is not None and num_processes < 1:
+        raise ConfigError(f"expected num_processes of at least 1; found {num_processes}")
+    device = choose_device(device)
+    policy = load_policy(folder / "policy", device)
     environment = environment or config["environment"]
-    step = config["num_steps"]
     if environment is None:
-        dataset = load_trajectories(config["dataset"])
-        held_out = split(dataset, config["held_out_fraction"], config["seed"])[1]
-        if held_out is None:
-            raise ConfigError(
-                "expected an environment, or a run with held-out episodes; found neither; give --environment"
-            )
-        held_out = delay(held_out) if config["delayed_reward"] else held_out
-        result: dict[str, Any] = {
-            "step": step,
-            "held_out_action_error": held_out_error(policy, held_out),
-            "num_episodes": held_out.num_episodes,
-        }
-        return _keep(folder, "held-out", result)
+        return _keep(folder, "held-out", _held_out_result(policy, config))
     check_fit(describe_environment(environment), policy)
     targets = tuple(target_returns or config["target_returns"])
-    evaluations = score(
-        policy,
-        environment,
-        targets,
-        num_episodes=num_episodes,
-        seed=seed,
-        step=step,
-        delayed_reward=config["delayed_reward"],
-    )
+    processes = num_processes or (sensible_num_processes(num_episodes) if device == "cpu" else 1)
+    settings: dict[str, Any] = {
+        "seed": seed, "step": config["num_steps"], "delayed_reward": config["delayed_reward"],
+        "num_processes": processes,
+    }  # fmt: skip
+    policy.cached = cached
+    evaluations = score(policy, environment, targets, num_episodes=num_episodes, **settings)
+    differences: list[dict[str, Any]] = [{} for _ in targets]
+    if cached:
+        policy.cached = False
+        few = min(num_episodes, max(num_episodes // 10, 10))
+        exact = score(policy, environment, targets, num_episodes=few, **settings)
+        differences = [_difference(fast, slow) for fast, slow in zip(evaluations, exact, strict=True)]
     entries = [
-        evaluation_entry(evaluation)
+        evaluation_entry(evaluation) | difference
         | {"protocol": asdict(stamp_protocol(
             environment, checkpoints=("last",), target_return=evaluation.target_return, num_episodes=num_episodes,
-            seeds=(seed,), delayed_reward=config["delayed_reward"], dataset_environment=config["dataset_environment"],
+            seeds=(seed,), delayed_reward=config["delayed_reward"], acting="cached" if cached else "exact",
+            dataset_environment=config["dataset_environment"],
         )), "returns": list(evaluation.returns), "lengths": list(evaluation.lengths)}
-        for evaluation in evaluations
+        for evaluation, difference in zip(evaluations, differences, strict=True)
     ]  # fmt: skip
-    name = re.sub(
-        r"[^\w.-]+",
-        "_",
-        f"{environment}-{num_episodes}-episodes-seed-{seed}-targets-{'-'.join(f'{t:g}' for t in targets)}",
-    )
+    name = f"{environment}-{num_episodes}-episodes-seed-{seed}-targets-{'-'.join(f'{t:g}' for t in targets)}"
+    name = re.sub(r"[^\w.-]+", "_", name + ("-cached" if cached else ""))
     return _keep(folder, name, {"run": str(folder), "environment": environment, "evaluations": entries})
+
+
+def _held_out_result(policy: DecisionTransformerPolicy, config: dict[str, Any]) -> dict[str, Any]:
+    """The action error on the episodes that the run kept out of its training."""
+    dataset = load_trajectories(config["dataset"])
+    held_out = split(dataset, config["held_out_fraction"], config["seed"])[1]
+    if held_out is None:
+        raise ConfigError("expected an environment, or a run with held-out episodes; found neither; give --environment")
+    held_out = delay(held_out) if config["delayed_reward"] else held_out
+    return {
+        "step": config["num_steps"],
+        "held_out_action_error": held_out_error(policy, held_out),
+        "num_episodes": held_out.num_episodes,
+    }
+
+
+def _difference(cached: Evaluation, exact: Evaluation) -> dict[str, Any]:
+    """Mean return of cached minus exact acting over the first episodes, and the standard error of that mean."""
+    differences = np.array(cached.returns[: len(exact.returns)]) - np.array(exact.returns)
+    error = float(differences.std(ddof=1) / len(differences) ** 0.5) if len(differences) > 1 else None
+    return {
+        "cached_minus_exact_return": float(differences.mean()),
+        "cached_minus_exact_error": error,
+        "cached_minus_exact_episodes": len(differences),
+    }
 
 
 def evaluation_entry(evaluation: Evaluation) -> dict[str, Any]:

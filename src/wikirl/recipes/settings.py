@@ -11,8 +11,8 @@ from typing import Any, Literal
 from wikirl.errors import ConfigError
 from wikirl.evaluation.environments import EnvironmentSpec
 from wikirl.evaluation.scores import task_constants
+from wikirl.kernels import Activation
 from wikirl.models.decision_transformer import Freeze, TimestepPlacement
-from wikirl.models.gpt import Activation
 from wikirl.training.optimizer import Grouping
 from wikirl.trajectories.dataset import TrajectoryDataset
 

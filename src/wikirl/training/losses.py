@@ -12,31 +12,81 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from wikirl.kernels import product
+
 
 def masked_action_mse(
-    predicted: Float[Tensor, "B K A"], actions: Float[Tensor, "B K A"], mask: Bool[Tensor, "B K"]
-) -> Float[Tensor, ""]:
-    """Mean squared error over real steps.
+    predicted: Float[Tensor, "*R B K A"], actions: Float[Tensor, "*R B K A"], mask: Bool[Tensor, "*R B K"]
+) -> Float[Tensor, "*R"]:
+    """Mean squared error over real steps, of each run if runs are stacked.
 
     Source: Decision Transformer, `SequenceTrainer.train_step`.
     """
-    return F.mse_loss(predicted[mask], actions[mask])
+    errors = (predicted - actions).masked_fill(~mask[..., None], 0.0).square().sum((-3, -2, -1))
+    loss: Tensor = errors / (mask.sum((-2, -1)) * actions.shape[-1])
+    return loss
+
+
+class _BestCosine(torch.autograd.Function):
+    """The largest cosine to any centre of unit length.
+
+    Two things make it cheap: lengths are divided out after the maximum, and the gradient, (centre − cosine · direction)
+    / length, looks its centre up where autograd would multiply by a matrix of zeros and ones.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, centres: Tensor) -> Tensor:
+        cosines = product(tokens, centres) if tokens.ndim == 2 else tokens @ centres.mT
+        best, which = cosines.max(-1)
+        lengths: Tensor = torch.linalg.vector_norm(tokens, dim=-1).clamp_min(1e-12)
+        best = best / lengths
+        ctx.save_for_backward(tokens, centres, which, lengths, best)
+        return best
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        tokens, centres, which, lengths, best = ctx.saved_tensors
+        if centres.ndim == 3:
+            which = which + (torch.arange(len(centres), device=which.device) * centres.shape[1])[:, None]
+        chosen = F.embedding(which, centres.flatten(0, -2))
+        return chosen.addcmul_(tokens, (best / lengths)[..., None], value=-1).mul_((grad / lengths)[..., None]), None
 
 
 def alignment_paper(
-    tokens: Float[Tensor, "B L D"], centres: Float[Tensor, "C D"], mask: Bool[Tensor, "B L"]
-) -> Float[Tensor, ""]:
+    tokens: Float[Tensor, "*R B L D"], centres: Float[Tensor, "*R C D"], mask: Bool[Tensor, "*R B L"]
+) -> Float[Tensor, "*R"]:
     """Minus the mean over real tokens of the largest cosine to any word-cluster centre.
 
     Source: Reid et al., section 3 (L_cos), as a mean instead of a sum.
     """
-    cosines = F.normalize(tokens[mask], dim=-1) @ F.normalize(centres, dim=-1).T
-    return -cosines.amax(dim=-1).mean()
+    best: Tensor = _BestCosine.apply(  # type: ignore[no-untyped-call]
+        tokens.flatten(-3, -2), F.normalize(centres, dim=-1)
+    )
+    real = mask.flatten(-2)
+    return -best.masked_fill(~real, 0.0).sum(-1) / real.sum(-1)
+
+
+class _PerCoordinate(torch.autograd.Function):
+    """Mean of token_j · bound_j; the bound is the largest centre_bj for token_j ≥ 0 and the smallest otherwise."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, centres: Tensor) -> Tensor:
+        high, low = centres.amax(-2, keepdim=True), centres.amin(-2, keepdim=True)
+        bounds = torch.where(tokens >= 0, high, low).div_(tokens[0].numel() if centres.ndim == 3 else tokens.numel())
+        ctx.save_for_backward(bounds)
+        return (tokens * bounds).sum((-2, -1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (bounds,) = ctx.saved_tensors
+        return bounds * grad[..., None, None], None
 
 
 def alignment_released(
-    tokens: Float[Tensor, "B L D"], centres: Float[Tensor, "C D"], *, normalize: bool = True
-) -> Float[Tensor, ""]:
+    tokens: Float[Tensor, "*R B L D"], centres: Float[Tensor, "*R C D"], *, normalize: bool = True
+) -> Float[Tensor, "*R"]:
     """What the released code computes in place of the cosine: a per-coordinate maximum over clusters.
 
     Its einsum keeps the coordinate, so nothing is summed: the value is −mean over all positions (padding included) and
@@ -50,9 +100,11 @@ def alignment_released(
 
     Source: facts Q1; WIKI `kmeans_cosine_max_loss`.
     """
+    tokens = tokens.flatten(-3, -2)
     if normalize:
         tokens, centres = F.normalize(tokens, dim=-1), F.normalize(centres, dim=-1)
-    return -torch.where(tokens >= 0, tokens * centres.amax(0), tokens * centres.amin(0)).mean()
+    value: Tensor = _PerCoordinate.apply(tokens, centres)  # type: ignore[no-untyped-call]
+    return -value
 
 
 def alignment_anneal(step: int, anneal_steps: int) -> float:
@@ -69,7 +121,7 @@ def alignment_anneal(step: int, anneal_steps: int) -> float:
 class _TokenLoss(torch.autograd.Function):
     """Cross-entropy of a tied output head, in chunks, with the gradient formed while the logits are at hand.
 
-    The full logits (8,192 tokens × 8,192 words × 4 bytes = 256 MB) never exist, which is 1.8 times as fast on CPU.
+    The full logits (8,192 tokens × 8,192 words × 4 bytes = 256 MB) never exist, which is twice as fast on CPU.
     """
 
     @staticmethod
@@ -81,15 +133,17 @@ class _TokenLoss(torch.autograd.Function):
         table = words.to(hidden.dtype)
         for start in range(0, len(targets), chunk):
             part, target = hidden[start : start + chunk], targets[start : start + chunk, None]
-            logits = part @ table.T
-            probabilities = torch.softmax(logits, dim=-1, dtype=torch.float32)
-            # Not the logarithm of the target's probability, which may be too small for float32.
+            logits = product(part, table)
+            errors = torch.softmax(logits, dim=-1)  # probabilities, until 1 is taken from those of the targets
+            # Not the logarithm of the target's probability, which may be too small for the precision.
             behind = logits.amax(-1, keepdim=True).float() - logits.gather(1, target).float()
-            total += (behind - probabilities.amax(-1, keepdim=True).log()).sum()
-            errors = probabilities.scatter_add_(1, target, torch.full_like(target, -1, dtype=torch.float32))
-            errors = errors.to(hidden.dtype)
-            grad_hidden[start : start + chunk] = errors @ table
-            grad_words += errors.T @ part
+            total += (behind - errors.amax(-1, keepdim=True).float().log()).sum()
+            errors.scatter_add_(1, target, torch.full_like(target, -1, dtype=errors.dtype))
+            grad_hidden[start : start + chunk] = product(errors, table.T)
+            if errors.dtype == torch.float32:
+                grad_words.addmm_(errors.T, part)
+            else:  # summed in float32
+                grad_words += (errors.T @ part).float()
         ctx.save_for_backward(grad_hidden.mul_(scale), grad_words.mul_(scale).to(words.dtype))
         return total * scale
 
@@ -101,7 +155,7 @@ class _TokenLoss(torch.autograd.Function):
 
 
 def next_token_loss(
-    hidden: Float[Tensor, "B L D"], words: Float[Tensor, "V D"], targets: Int[Tensor, "B L"], chunk: int = 256
+    hidden: Float[Tensor, "B L D"], words: Float[Tensor, "V D"], targets: Int[Tensor, "B L"], chunk: int | None = None
 ) -> Float[Tensor, ""]:
     """Mean negative log-likelihood in nats of the next tokens, the output head being the word table.
 
@@ -109,8 +163,9 @@ def next_token_loss(
         hidden: Final hidden states, in the precision the head is to be multiplied in.
         words: Word embeddings (tied output head).
         targets: The token after each position.
-        chunk: Positions whose logits are held at once.
+        chunk: Positions whose logits are held at once; default: as many as make 4 M logits, from 128 to 512.
     """
+    chunk = chunk or min(max(2**22 // len(words), 128), 512)
     flat = hidden.reshape(-1, hidden.shape[-1])
     if not torch.is_grad_enabled():
         return sum(

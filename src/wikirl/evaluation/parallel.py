@@ -1,0 +1,73 @@
+"""Playing episodes in several processes, a share of them each: how many cores help with one rollout.
+
+This file knows how to divide episodes. It deliberately knows no environments and no models: what is played in each
+process, and how, is rollout.py's business.
+"""
+
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from wikirl.errors import ConfigError
+from wikirl.evaluation.rollout import Rollout, play_numbered
+from wikirl.types import Policy
+
+# Starting a process costs about as much as playing this many Hopper episodes of 1,000 steps (docs/results/speed.md).
+EPISODES_WORTH_A_PROCESS = 25
+
+
+def sensible_num_processes(num_episodes: int) -> int:
+    """One process for every core this one may use, as long as each has enough to do."""
+    return max(min(len(os.sched_getaffinity(0)), num_episodes // EPISODES_WORTH_A_PROCESS), 1)
+
+
+def rollout_in_processes(
+    policy: Policy,
+    environment_id: str,
+    *,
+    num_episodes: int,
+    seed: int,
+    num_processes: int,
+    delayed_reward: bool = False,
+) -> Rollout:
+    """`rollout`, its episodes shared between processes of one thread each.
+
+    Every episode starts as it does in one process, so for a policy whose rows draw no random numbers and do not depend
+    on each other the result is the same up to rounding.
+
+    Args:
+        policy: Acts for all rows; sent to the processes, so it must be picklable.
+        environment_id: Gymnasium id with its version; if it is not one of Gymnasium's own, with the module that
+            registers it in front (`module:Name-v0`).
+        num_episodes: N, how many episodes to play.
+        seed: Seed of the starts.
+        num_processes: How many processes; no more than episodes are started.
+        delayed_reward: As in `rollout`.
+
+    Raises:
+        ConfigError: as `rollout`, or `num_processes` is not positive.
+        EnvironmentNotFoundError: as `rollout`.
+    """
+    started = time.perf_counter()
+    if num_episodes < 1 or num_processes < 1:
+        raise ConfigError(
+            f"expected num_episodes and num_processes of at least 1; found {num_episodes} and {num_processes}"
+        )
+    borders = [num_episodes * part // num_processes for part in range(num_processes + 1)]
+    shares = [range(first, end) for first, end in pairwise(borders) if first < end]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(shares), context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        futures = [
+            pool.submit(play_numbered, policy, environment_id, share, seed=seed, delayed_reward=delayed_reward)
+            for share in shares
+        ]
+        parts = [future.result() for future in futures]
+    returns, lengths, terminated = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths", "terminated")
+    )
+    return Rollout(returns, lengths, terminated, time.perf_counter() - started)
