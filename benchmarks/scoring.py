@@ -115,7 +115,8 @@ def main() -> None:
     def hundred_episodes(seconds: float) -> float:
         return NUM_EPISODES * MAX_TIMESTEPS * seconds
 
-    print(table(playing(options), options, unit="s", show=hundred_episodes, ours=("ours, exact windows", "ours, cached")))
+    ours = ("ours, exact windows", "ours, cached")
+    print(table(playing(options), options, unit="s", show=hundred_episodes, ours=ours))
 
 
 if __name__ == "__main__":
