@@ -30,28 +30,26 @@ def our_step(
     precision: Precision, batch_size: int, *, shape: Shape = DECISION_TRANSFORMER, alignment: str = "none"
 ) -> Step:
     """A step of `wikirl finetune` on the shipped Hopper data, with ChibiT or, in another shape, from scratch."""
+    from dataclasses import replace
+
     from wikirl.models.gpt import GPT, GPTConfig
-    from wikirl.recipes.building import make_backbone
-    from wikirl.recipes.finetune import _Session
-    from wikirl.recipes.settings import FinetuneConfig, resolve
+    from wikirl.recipes.finetune import Session, prepare
+    from wikirl.recipes.settings import FinetuneConfig
     from wikirl.reproducibility import choose_precision
     from wikirl.runs import Run
-    from wikirl.trajectories.sources import load_trajectories
 
-    name = f"builtin:{DATASET}"
-    dataset = load_trajectories(name)
-    wanted = FinetuneConfig(dataset=name, batch_size=batch_size, context_length=CONTEXT_LENGTH, alignment=alignment)  # type: ignore[arg-type]
-    config = resolve(wanted, dataset, None)
-    if shape == DECISION_TRANSFORMER:
-        backbone = make_backbone(config)
-    else:
+    config = FinetuneConfig(
+        dataset=f"builtin:{DATASET}", batch_size=batch_size, context_length=CONTEXT_LENGTH,
+        alignment=cast(Any, alignment),
+    )  # fmt: skip
+    prepared = prepare(config, choose_precision(precision, "cpu"))
+    if shape != DECISION_TRANSFORMER:
         architecture = GPTConfig(
             num_layers=shape.num_layers, num_heads=shape.num_heads, hidden_size=shape.hidden_size,
             inner_size=4 * shape.hidden_size, activation=cast(Any, shape.activation),
         )  # fmt: skip
-        backbone = GPT(architecture)
-    run = Run(temporary_folder(), {}, {})
-    steps = _Session(config, run, dataset, backbone, "cpu", choose_precision(precision, "cpu")).steps()
+        prepared = replace(prepared, backbone=GPT(architecture))
+    steps = Session(prepared, Run(temporary_folder(), {}, {}), "cpu").steps()
     return lambda: next(steps)
 
 

@@ -7,8 +7,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
-from torch.nn import functional
 
 from wikirl.errors import ConfigError
 from wikirl.reproducibility import (
@@ -17,8 +15,6 @@ from wikirl.reproducibility import (
     choose_precision,
     generator,
     provenance,
-    random_state,
-    restore_random_state,
     seed_everything,
 )
 
@@ -42,21 +38,6 @@ def test_purposes_of_one_seed_differ() -> None:
 def test_streams_are_not_correlated() -> None:
     one, other = (generator(0, purpose).normal(size=4000) for purpose in ("batches", "split"))
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.06
-
-
-def dropped() -> Tensor:
-    return functional.dropout(torch.ones(200), 0.5)
-
-
-def test_restoring_the_random_state_repeats_dropout() -> None:
-    seed_everything(3)
-    dropped()
-    saved = {name: value.clone() for name, value in random_state().items()}
-    expected = [dropped(), dropped()]
-    seed_everything(4)
-    assert not torch.equal(dropped(), expected[0])
-    restore_random_state(saved)
-    assert all(torch.equal(dropped(), value) for value in expected)
 
 
 def test_seeding_repeats_weights() -> None:

@@ -276,3 +276,10 @@ class Dropout(nn.Module):
             row.random_(-(2**63), None, generator=generator)
         kept = bits.view(torch.int16)[:, :size].ge_(dropped - 2**15)
         return kept.to(torch.float32).mul_(2**16 / (2**16 - dropped)).view(shape)
+
+
+def draw_dropout_from(model: nn.Module, generators: Sequence[torch.Generator]) -> None:
+    """Let all dropout in a model draw from these generators: one, or one for each stacked run."""
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.generators = tuple(generators)

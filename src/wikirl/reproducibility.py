@@ -1,14 +1,13 @@
-"""Seeds, random states and provenance: what it takes to run again and get the same bits.
+"""Seeds and provenance: what it takes to run again and get the same bits.
 
-The library never draws from a global generator, with one exception: PyTorch's weight initialisation and dropout use its
-global generator, which `seed_everything` sets and `random_state` captures.
+The library never draws from a global generator, with one exception: PyTorch's weight initialisation, just after
+`seed_everything`.
 """
 
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from wikirl.errors import ConfigError
 
@@ -40,23 +38,8 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed PyTorch's global generator (weights and dropout); everything else takes a generator of its own."""
+    """Seed PyTorch's global generator, which draws weights; everything else takes a generator of its own."""
     torch.manual_seed(seed)
-
-
-def random_state() -> dict[str, Tensor]:
-    """The states of PyTorch's global generators, to be saved with a checkpoint."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def restore_random_state(states: Mapping[str, Tensor]) -> None:
-    """Continue where `random_state` was taken."""
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
 
 
 def choose_device(device: str) -> str:

@@ -196,10 +196,20 @@ class Run:
         for old in self._checkpoints()[:-keep]:
             shutil.rmtree(old.folder)
 
-    def resume(self) -> Checkpoint | None:
-        """The newest checkpoint, with later lines of metrics.jsonl taken back; None for a fresh run."""
+    def resume(self, at: int | None = None) -> Checkpoint | None:
+        """The newest checkpoint, or the one of step `at`, with what came later taken back; None for a fresh run.
+
+        Raises:
+            RunError: there is no checkpoint of step `at`.
+        """
         checkpoints = self._checkpoints()
+        if at is not None:
+            for later in (checkpoint for checkpoint in checkpoints if checkpoint.step > at):
+                shutil.rmtree(later.folder)
+            checkpoints = [checkpoint for checkpoint in checkpoints if checkpoint.step <= at]
         step = checkpoints[-1].step if checkpoints else 0
+        if at is not None and step != at:
+            raise RunError(f"expected a checkpoint of step {at} in {self.folder}; found none; choose another --out")
         path = self.folder / "metrics.jsonl"
         if path.exists():
             kept = [line for line in self.metrics() if line["step"] <= step] if checkpoints else []
@@ -207,6 +217,12 @@ class Run:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
             temporary.replace(path)
         return checkpoints[-1] if checkpoints else None
+
+    @property
+    def newest_step(self) -> int:
+        """Step of the newest checkpoint; 0 for a fresh run."""
+        checkpoints = self._checkpoints()
+        return checkpoints[-1].step if checkpoints else 0
 
     def _checkpoints(self) -> list[Checkpoint]:
         found = [Checkpoint(int(path.name[5:]), path) for path in (self.folder / "checkpoints").glob("step-*")]

@@ -8,7 +8,7 @@ import pytest
 from wikirl import cli
 from wikirl.errors import RunError
 from wikirl.experiments.demo import DemoSettings
-from wikirl.experiments.demo_runs import RunPlan, make_runs
+from wikirl.experiments.many_runs import RunPlan, make_runs
 from wikirl.recipes.settings import FinetuneConfig
 
 

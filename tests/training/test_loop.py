@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from tests.helpers import random_batch, tiny_gpt, tiny_transformer
 from wikirl.errors import DivergedError
+from wikirl.kernels import draw_dropout_from
 from wikirl.models.decision_transformer import DecisionTransformer
-from wikirl.reproducibility import random_state, restore_random_state, seed_everything
+from wikirl.reproducibility import seed_everything
 from wikirl.training.loop import Objective, StepMetrics, Term, train
 from wikirl.training.losses import masked_action_mse
 from wikirl.training.optimizer import (
@@ -58,29 +59,34 @@ def dropping_model(**options: Any) -> DecisionTransformer:
     return tiny_transformer(gpt, **options).train()
 
 
+def dropping_from(model: DecisionTransformer, seed: int) -> torch.Generator:
+    generator = torch.Generator().manual_seed(seed)
+    draw_dropout_from(model, [generator])
+    return generator
+
+
 @pytest.mark.parametrize("grouping", ["uniform", "released"])
 def test_resuming_gives_the_bits_of_a_run_in_one_piece(grouping: str) -> None:
     schedule = constant_after_warmup(4)
     whole = dropping_model(share_positions=True)
-    seed_everything(2)
+    dropping_from(whole, 2)
     expected = list(train(objective_of(whole), optimizer_of(whole, grouping), schedule, num_steps=6))
 
     first = dropping_model(share_positions=True)
-    seed_everything(2)
+    generator = dropping_from(first, 2)
     optimizer = optimizer_of(first, grouping)
     found: list[StepMetrics] = []
     for metrics in train(objective_of(first), optimizer, schedule, num_steps=6):
         found.append(metrics)
         if metrics.step == 3:
             break
-    saved = copy.deepcopy((first.state_dict(), optimizer_tensors(optimizer), random_state()))
+    saved = copy.deepcopy((first.state_dict(), optimizer_tensors(optimizer), generator.get_state()))
 
-    seed_everything(77)
     second = dropping_model(share_positions=True)
     optimizer = optimizer_of(second, grouping)
     second.load_state_dict(saved[0])
     load_optimizer_tensors(optimizer, saved[1])
-    restore_random_state(saved[2])
+    dropping_from(second, 77).set_state(saved[2])
     found += train(objective_of(second), optimizer, schedule, num_steps=6, first_step=4)
 
     assert found == expected

@@ -1,7 +1,7 @@
 """`wikirl demo`: the whole road on shipped data, from scratch and from ChibiT, with an honest report.
 
 Both arms have the same budget, seeds, architecture and recipe; only the starting weights differ. Read `demo`
-first: `demo_runs` makes the runs, `demo_summary` reads them, `demo_page` shows them.
+first: `many_runs` makes the runs, `demo_summary` reads them, `demo_page` shows them.
 """
 
 import json
@@ -18,7 +18,7 @@ import torch
 from wikirl.errors import ConfigError, RunError
 from wikirl.evaluation.scores import reference_for
 from wikirl.experiments.demo_page import draw_episode, report, score_chart_png
-from wikirl.experiments.demo_runs import RunPlan, make_runs
+from wikirl.experiments.many_runs import RunPlan, make_runs
 from wikirl.experiments.demo_summary import summarize_demo
 from wikirl.models.backbone import load_backbone, weights_fingerprint
 from wikirl.recipes.settings import FinetuneConfig

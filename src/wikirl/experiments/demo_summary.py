@@ -10,7 +10,7 @@ import numpy as np
 
 from wikirl.evaluation.protocol import Protocol, require_same_protocol
 from wikirl.evaluation.scores import normalized_score
-from wikirl.experiments.demo_runs import RunPlan
+from wikirl.experiments.many_runs import RunPlan
 from wikirl.runs import read_json, read_metrics
 from wikirl.trajectories.dataset import TrajectoryDataset
 

@@ -78,7 +78,7 @@ class Normalizer(nn.Module):
         self.register_buffer("mean", mean.clone())
         self.register_buffer("std", std + 1e-6)
 
-    def forward(self, observations: Float[Tensor, "B K O"]) -> Float[Tensor, "B K O"]:
+    def forward(self, observations: Float[Tensor, "*R B K O"]) -> Float[Tensor, "*R B K O"]:
         """Zero mean, unit deviation."""
         return (observations - self.mean) / self.std
 
@@ -99,11 +99,11 @@ class ActionScaler(nn.Module):
         self.register_buffer("low", low.clone(), persistent=False)
         self.register_buffer("high", high.clone(), persistent=False)
 
-    def to_unit(self, actions: Float[Tensor, "B K A"]) -> Float[Tensor, "B K A"]:
+    def to_unit(self, actions: Float[Tensor, "*R B K A"]) -> Float[Tensor, "*R B K A"]:
         """Environment units to −1 … 1."""
         return (actions - self.midpoint) / self.half_range
 
-    def from_unit(self, actions: Float[Tensor, "B K A"]) -> Float[Tensor, "B K A"]:
+    def from_unit(self, actions: Float[Tensor, "*R B K A"]) -> Float[Tensor, "*R B K A"]:
         """−1 … 1 to environment units."""
         return (self.midpoint + actions * self.half_range).clamp(self.low, self.high)
 
@@ -154,17 +154,26 @@ class DecisionTransformer(nn.Module):
         assert isinstance(table.weight, nn.Parameter)
         return table.weight
 
-    def embed(self, batch: TrajectoryBatch) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L D"]]:
+    @property
+    def num_runs(self) -> int | None:
+        """Models stacked in this one (stacking.py), whose rows of a batch follow each other; None for a plain one."""
+        return len(self.embed_norm.weight) if self.embed_norm.weight.ndim == 2 else None
+
+    def embed(self, batch: TrajectoryBatch) -> tuple[Float[Tensor, "*R B L D"], Float[Tensor, "*R B L D"]]:
         """Tokens in the order R, s, a of each step: after the layer norm, and as they enter the backbone."""
+        observations, actions, returns_to_go, timesteps = (
+            self._by_run(value)
+            for value in (batch.observations.flatten(2), batch.actions, batch.returns_to_go, batch.timesteps)
+        )
         parts = (
-            (self.embed_return, batch.returns_to_go / self.config.return_scale),
-            (self.embed_observation, self.normalizer(batch.observations.flatten(batch.mask.ndim).float())),
-            (self.embed_action, self.scaler.to_unit(batch.actions)),
+            (self.embed_return, returns_to_go / self.config.return_scale),
+            (self.embed_observation, self.normalizer(observations.float())),
+            (self.embed_action, self.scaler.to_unit(actions)),
         )
         # In float32: these products are small, and what follows adds float32 to them.
         with torch.autocast(batch.mask.device.type, enabled=False):
             embedded = torch.stack([linear(value, layer.weight, layer.bias) for layer, value in parts], dim=-2)
-        time = look_up(self.timestep_table, batch.timesteps)[..., None, :]
+        time = look_up(self.timestep_table, timesteps)[..., None, :]
         match self.config.timestep_placement:
             case "before_norm":
                 normed = layer_norm(embedded + time, self.embed_norm)
@@ -178,24 +187,28 @@ class DecisionTransformer(nn.Module):
         """Predict the action of every step from the tokens up to its observation."""
         normed, entering = self.embed(batch)
         # The last token, the action not yet taken, is left out, because no prediction can see it.
-        mask = batch.mask.repeat_interleave(3, dim=-1)[..., :-1]
+        mask = self._by_run(batch.mask.repeat_interleave(3, dim=1)[:, :-1])
         hidden = self.backbone(entering[..., :-1, :], mask, OBSERVATIONS)
-        return Prediction(self.read_actions(hidden), normed)
+        return Prediction(self.read_actions(hidden), normed.flatten(0, -3))
 
-    def next_action(self, window: TrajectoryBatch) -> Float[Tensor, "*B A"]:
-        """The action of the last step of windows without padding: `forward(window).actions[..., -1, :]` alone."""
+    def next_action(self, window: TrajectoryBatch) -> Float[Tensor, "B A"]:
+        """The action of the last step of windows without padding: `forward(window).actions[:, -1]` alone."""
         _, entering = self.embed(window)
         hidden = self.backbone(entering[..., :-1, :], read=LAST)
-        return self.read_actions(hidden)[..., 0, :]
+        return self.read_actions(hidden)[:, 0]
 
-    def read_actions(self, hidden: Float[Tensor, "*B K D"]) -> Float[Tensor, "*B K A"]:
+    def read_actions(self, hidden: Float[Tensor, "*R B K D"]) -> Float[Tensor, "N K A"]:
         """Actions from the hidden states at observation tokens."""
         if self.predict_action is None:
             outputs = linear(hidden, self.embed_action.weight.mT, None)
         else:
             outputs = linear(hidden, self.predict_action.weight, self.predict_action.bias)
         actions: Tensor = self.scaler.from_unit(torch.tanh(outputs.float()))
-        return actions
+        return actions.flatten(0, -3)
+
+    def _by_run(self, rows: Tensor) -> Tensor:
+        """The rows of a batch, `[R,B,…]` if models are stacked."""
+        return rows if self.num_runs is None else rows.unflatten(0, (self.num_runs, -1))
 
     def own_parameters(self) -> list[nn.Parameter]:
         """All parameters that do not belong to the backbone."""

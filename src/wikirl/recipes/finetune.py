@@ -8,7 +8,7 @@ main path can be read in one go.
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from wikirl.evaluation.environments import crosses_versions, describe_environment
 from wikirl.evaluation.protocol import stamp_protocol
 from wikirl.evaluation.scores import Evaluation, summarize
+from wikirl.kernels import draw_dropout_from
 from wikirl.models.acting import DecisionTransformerPolicy
 from wikirl.models.backbone import weights_fingerprint
 from wikirl.models.bundle import save_policy
@@ -32,9 +33,6 @@ from wikirl.reproducibility import (
     generator,
     precision_name,
     provenance,
-    random_state,
-    restore_random_state,
-    seed_everything,
 )
 from wikirl.runs import Run, interruptible, write_json
 from wikirl.training.loop import StepMetrics, Term, train
@@ -69,7 +67,43 @@ def finetune(
         WikiRLError: settings, data, backbone or folder that cannot work; the message says which.
     """
     device = choose_device(device)
-    autocast = choose_precision(precision, device)
+    prepared = prepare(config, choose_precision(precision, device))
+    with Run(Path(out), prepared.resolved, provenance(config.seed)) as run:
+        session = Session(prepared, run, device)
+        with interruptible() as stopped:
+            for metrics in session.steps():
+                session.record(metrics)
+                if stopped():
+                    session.checkpoint(metrics.step)
+                    raise KeyboardInterrupt
+        return session.finish()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run before its folder is touched: everything that can be refused has been.
+
+    Attributes:
+        config: Without a None that the recipe, task or data decide.
+        resolved: What goes into config.json.
+        dataset: All episodes.
+        backbone: What it starts from.
+        autocast: Precision of products; None for float32.
+    """
+
+    config: FinetuneConfig
+    resolved: dict[str, Any]
+    dataset: TrajectoryDataset
+    backbone: GPT
+    autocast: torch.dtype | None
+
+
+def prepare(config: FinetuneConfig, autocast: torch.dtype | None) -> Prepared:
+    """Load data and backbone, and fill in what they decide.
+
+    Raises:
+        WikiRLError: settings, data or backbone that cannot work.
+    """
     dataset = load_trajectories(config.dataset)
     environment = describe_environment(config.environment) if config.environment else None
     if environment:
@@ -86,36 +120,17 @@ def finetune(
     }
     if crossing := _crossing(dataset, config):
         tqdm.write(f"warning: {crossing}", file=sys.stderr)
-    with Run(Path(out), resolved, provenance(config.seed)) as run:
-        session = _Session(config, run, dataset, backbone, device, autocast)
-        with interruptible() as stopped:
-            for metrics in session.steps():
-                session.record(metrics)
-                if stopped():
-                    session.checkpoint(metrics.step)
-                    raise KeyboardInterrupt
-        return session.finish()
+    return Prepared(config, resolved, dataset, backbone, autocast)
 
 
-class _Session:
+class Session:
     """One process's share of a fine-tuning run: the objects that live as long as it does."""
 
-    def __init__(
-        self,
-        config: FinetuneConfig,
-        run: Run,
-        dataset: TrajectoryDataset,
-        backbone: GPT,
-        device: str,
-        autocast: torch.dtype | None,
-    ) -> None:
-        self.config, self.run, self.dataset, self.device, self.autocast = (
-            config,
-            run,
-            dataset,
-            device,
-            autocast,
-        )
+    def __init__(self, prepared: Prepared, run: Run, device: str, resume_at: int | None = None) -> None:
+        """Build everything, and continue from the newest checkpoint, or from that of step `resume_at`."""
+        self.config, self.dataset, self.autocast = prepared.config, prepared.dataset, prepared.autocast
+        self.run, self.device = run, device
+        config, dataset, backbone = self.config, self.dataset, prepared.backbone
         assert config.held_out_fraction is not None
         training, self.held_out = split(dataset, config.held_out_fraction, config.seed)
         if config.delayed_reward:
@@ -134,14 +149,15 @@ class _Session:
         )  # fmt: skip
         self.evaluations: list[Evaluation] = []
         self.done, self.seconds_before = 0, 0.0
-        self._resume()
+        self.dropout = torch.Generator(device).manual_seed(config.seed)  # starts alike for every backbone
+        draw_dropout_from(self.model, [self.dropout])
+        self._resume(resume_at)
 
-    def _resume(self) -> None:
-        seed_everything(self.config.seed)  # dropout starts alike for every backbone
-        if saved := self.run.resume():
+    def _resume(self, at: int | None) -> None:
+        if saved := self.run.resume(at):
             self.model.load_state_dict(saved.tensors("model"))
             load_optimizer_tensors(self.optimizer, saved.tensors("optimizer"))
-            restore_random_state(saved.tensors("random"))
+            self.dropout.set_state(saved.tensors("random")["dropout"])
             self.sampler.load_state(saved.state["sampler"])
             self.evaluations = [Evaluation.from_json(value) for value in saved.state["evaluations"]]
             self.done, self.seconds_before = saved.step, saved.state["seconds"]
@@ -158,7 +174,7 @@ class _Session:
         with tqdm(
             steps, total=config.num_steps, initial=self.done, desc="finetune", unit="step", dynamic_ncols=True
         ) as bar:
-            self.bar = bar
+            self.bar: tqdm[Any] = bar
             for metrics in bar:
                 bar.set_postfix(loss=f"{metrics.loss:.4f}", refresh=False)
                 yield metrics
@@ -237,7 +253,7 @@ class _Session:
         tensors = {
             "model": self.model.state_dict(),
             "optimizer": optimizer_tensors(self.optimizer),
-            "random": random_state(),
+            "random": {"dropout": self.dropout.get_state()},
         }
         state = {
             "sampler": self.sampler.state(),

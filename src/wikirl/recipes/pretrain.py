@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wikirl.errors import ConfigError, CorpusError, RunError
+from wikirl.kernels import draw_dropout_from
 from wikirl.models.backbone import CHIBIT, load_backbone, save_backbone, with_dropout
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.recipes.model_card import Card, model_card
@@ -30,8 +31,6 @@ from wikirl.reproducibility import (
     choose_precision,
     precision_name,
     provenance,
-    random_state,
-    restore_random_state,
     seed_everything,
 )
 from wikirl.runs import Run, interruptible, replacing_folder, write_json
@@ -157,12 +156,14 @@ class _Session:
         self.model = _model(config, tokenizer.get_vocab_size()).to(device)
         self.blocks = BlockSampler(text, config.num_positions, config.batch_size, config.seed)
         self.optimizer = _optimizer(config, self.model)
+        self.dropout = torch.Generator(device).manual_seed(config.seed)
+        draw_dropout_from(self.model, [self.dropout])
         self.done, self.seconds_before = 0, 0.0
         self.figures: dict[str, float] = {}
         if saved := run.resume():
             self.model.load_state_dict(saved.tensors("model"))
             load_optimizer_tensors(self.optimizer, saved.tensors("optimizer"))
-            restore_random_state(saved.tensors("random"))
+            self.dropout.set_state(saved.tensors("random")["dropout"])
             self.done, self.seconds_before = saved.step, saved.state["seconds"]
         self.started = time.monotonic()
 
@@ -232,7 +233,7 @@ class _Session:
         tensors = {
             "model": self.model.state_dict(),
             "optimizer": optimizer_tensors(self.optimizer),
-            "random": random_state(),
+            "random": {"dropout": self.dropout.get_state()},
         }
         self.run.save_checkpoint(step, tensors, {"seconds": self.seconds})
 

@@ -110,6 +110,26 @@ def make_optimizer(
     return optimizer
 
 
+def share_state(stacked: torch.optim.AdamW, alone: Sequence[torch.optim.AdamW]) -> None:
+    """Join the moments of single runs' optimizers to those of a stacked one; theirs become views of its rows.
+
+    So the single optimizers can be saved as if each had done its own updates. All must have done equally many.
+    """
+    for group, *singles in zip(*(optimizer.param_groups for optimizer in (stacked, *alone)), strict=True):
+        for parameter, *rows in zip(group["params"], *(single["params"] for single in singles), strict=True):
+            states = [optimizer.state[row] for optimizer, row in zip(alone, rows, strict=True)]
+            empty = {
+                "step": torch.zeros((), device=parameter.device if group["fused"] else "cpu"),
+                "exp_avg": torch.zeros_like(parameter[0]), "exp_avg_sq": torch.zeros_like(parameter[0]),
+            }  # fmt: skip
+            joined = {name: torch.stack([state.get(name, zero) for state in states]) for name, zero in empty.items()}
+            joined["step"] = joined["step"][0].clone()
+            stacked.state[parameter] = joined
+            for index, state in enumerate(states):
+                views = {name: joined[name][index] for name in ("exp_avg", "exp_avg_sq")}
+                state.update({"step": joined["step"], **views})
+
+
 class MuonAndAdamW:
     """Muon for the matrices inside the blocks, AdamW for tables, norms and biases.
 

@@ -1,0 +1,150 @@
+"""Many fine-tuning runs in one process, stacked: the same curves as one by one, in the time of fewer operations.
+
+Worth it where launching an operation costs more than doing it, on a GPU; on a CPU processes with a thread each are as
+fast (experiments/many_runs.py). Every run leaves its own folder, from which it can also go on alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from wikirl.errors import ConfigError
+from wikirl.models.stacking import stack
+from wikirl.recipes.building import optimizer_groups
+from wikirl.recipes.finetune import Prepared, Session, prepare
+from wikirl.recipes.settings import FinetuneConfig
+from wikirl.reproducibility import choose_device, choose_precision, provenance
+from wikirl.runs import Run, interruptible
+from wikirl.training.loop import StepMetrics, Term, train_together
+from wikirl.training.losses import alignment_anneal, alignment_paper, alignment_released, masked_action_mse
+from wikirl.training.optimizer import constant_after_warmup, make_optimizer, share_state
+from wikirl.types import TrajectoryBatch
+
+# What stacked runs may differ in.
+OWN = ("seed", "backbone", "alignment_weight")
+
+
+def finetune_together(
+    runs: Sequence[tuple[FinetuneConfig, Path]], *, device: str = "auto", precision: str = "auto"
+) -> list[dict[str, Any]]:
+    """`finetune` for several runs at once; continues them from the last checkpoint that all have.
+
+    Args:
+        runs: Configurations, equal but for seed, backbone and alignment weight, and the folders of their runs.
+        device: Where all of them train.
+        precision: As in `finetune`.
+
+    Returns:
+        The content of each run's `scores.json`.
+
+    Raises:
+        WikiRLError: as `finetune`.
+        ConfigError: the runs differ in something else, or go on modelling text.
+    """
+    device = choose_device(device)
+    prepared = [prepare(config, choose_precision(precision, device)) for config, _ in runs]
+    _require_alike([one.config for one in prepared])
+    with ExitStack() as folders:
+        opened = [
+            folders.enter_context(Run(Path(out), one.resolved, provenance(one.config.seed)))
+            for one, (_, out) in zip(prepared, runs, strict=True)
+        ]
+        group = _Group(prepared, opened, device)
+        with interruptible() as stopped:
+            for metrics in group.steps():
+                for session, own in zip(group.sessions, metrics, strict=True):
+                    session.record(own)
+                if stopped():
+                    for session in group.sessions:
+                        session.checkpoint(metrics[0].step)
+                    raise KeyboardInterrupt
+        return [session.finish() for session in group.sessions]
+
+
+def _require_alike(configs: Sequence[FinetuneConfig]) -> None:
+    first = configs[0]
+    for config in configs[1:]:
+        alike = replace(config, **{name: getattr(first, name) for name in OWN})
+        if alike != first:
+            names = [name for name in vars(first) if getattr(alike, name) != getattr(first, name)]
+            raise ConfigError(
+                f"expected runs that differ in {', '.join(OWN)} only, to train them together; these differ in "
+                f"{', '.join(names)}; train them one by one"
+            )
+    if first.cotraining_corpus is not None:
+        raise ConfigError("expected runs without --cotraining-corpus to train together; train these one by one")
+
+
+class _Group:
+    """The runs' own sessions, and the stacked model and optimizer of which theirs are views."""
+
+    def __init__(self, prepared: Sequence[Prepared], runs: Sequence[Run], device: str) -> None:
+        at = min(run.newest_step for run in runs)
+        self.sessions = [Session(one, run, device, resume_at=at) for one, run in zip(prepared, runs, strict=True)]
+        self.config, self.device, self.autocast = prepared[0].config, device, prepared[0].autocast
+        self.model = stack([session.model for session in self.sessions])
+        self.optimizer = make_optimizer(
+            optimizer_groups(self.config, self.model), epsilon=self.config.adam_epsilon or 1e-8
+        )
+        share_state(self.optimizer, [session.optimizer for session in self.sessions])
+        centres = [session.centres for session in self.sessions if session.centres is not None]
+        self.centres = torch.stack(centres) if centres else None
+        weights = [session.config.alignment_weight for session in self.sessions]
+        self.alignment_weights = torch.tensor(weights, device=device)
+
+    def steps(self) -> Iterator[list[StepMetrics]]:
+        """Train all from where they stand to their end, under one progress bar."""
+        config, done = self.config, self.sessions[0].done
+        assert config.warmup_steps is not None
+        steps = train_together(
+            self.objective, self.optimizer, constant_after_warmup(config.warmup_steps),
+            num_steps=config.num_steps, first_step=done + 1, clip_norm=config.clip_norm,
+        )  # fmt: skip
+        description = f"finetune, {len(self.sessions)} runs"
+        with tqdm(
+            steps, total=config.num_steps, initial=done, desc=description, unit="step", dynamic_ncols=True
+        ) as bar:
+            for session in self.sessions:
+                session.bar = bar
+            for metrics in bar:
+                loss = sum(own.loss for own in metrics) / len(metrics)
+                bar.set_postfix(mean_loss=f"{loss:.4f}", refresh=False)
+                yield metrics
+
+    def objective(self, step: int) -> Mapping[str, Term]:
+        """The terms of all losses at a step, `[R]` each; the same as `Session.objective` of each run."""
+        config, num_runs = self.config, len(self.sessions)
+        self.model.train()
+        batches = [session.sampler.sample(config.batch_size) for session in self.sessions]
+        batch = _joined(batches).to(self.device)
+        with torch.autocast(torch.device(self.device).type, self.autocast, enabled=self.autocast is not None):
+            prediction = self.model(batch)
+
+        def by_run(rows: Tensor) -> Tensor:
+            stacked: Tensor = rows.unflatten(0, (num_runs, -1))
+            return stacked
+
+        error = masked_action_mse(by_run(prediction.actions), by_run(batch.actions), by_run(batch.mask))
+        terms = {"action_loss": Term(error)}
+        if self.centres is not None:
+            assert config.anneal_steps is not None
+            tokens = by_run(prediction.token_embeddings.float())
+            if config.alignment == "paper":
+                value = alignment_paper(tokens, self.centres, by_run(batch.mask.repeat_interleave(3, dim=1)))
+            else:
+                value = alignment_released(tokens, self.centres)
+            terms["alignment_loss"] = Term(value, self.alignment_weights * alignment_anneal(step, config.anneal_steps))
+        return terms
+
+
+def _joined(batches: Sequence[TrajectoryBatch]) -> TrajectoryBatch:
+    """The rows of all batches, one batch after the other."""
+    return TrajectoryBatch(
+        *(torch.cat([getattr(batch, name) for batch in batches]) for name in TrajectoryBatch.__dataclass_fields__)
+    )
