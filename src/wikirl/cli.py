@@ -120,16 +120,23 @@ def _pretrain(parser: argparse.ArgumentParser) -> None:
 def _finetune(parser: argparse.ArgumentParser) -> None:
     from wikirl.recipes.settings import FinetuneConfig
 
-    def run(out: Path, device: str, precision: str, num_threads: int | None, **config: Any) -> Result:
+    def run(out: Path, seeds: list[int] | None, num_threads: int | None, **options: Any) -> Result:
+        from wikirl.experiments.many_runs import finetune_seeds
         from wikirl.recipes.finetune import finetune
 
+        machine = {name: options.pop(name) for name in ("device", "precision")}
+        config = FinetuneConfig(**options)
+        if seeds is not None:
+            return {"runs": finetune_seeds(config, out, seeds, num_threads=num_threads, **machine)}
         _use_threads(num_threads)
         return {
             "run": str(out),
-            **finetune(FinetuneConfig(**config), out, device=device, precision=precision),
+            **finetune(config, out, **machine),
         }
 
     def show(result: Result) -> str:
+        if "runs" in result:
+            return "\n\n".join(show(run) for run in result["runs"])
         return _lines(
             {
                 key: value
@@ -140,6 +147,9 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         )
 
     parser.add_argument("--out", type=Path, required=True, help="run folder; run again to continue")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="several runs at once, in OUT/seed-N each, in place of --seed"
+    )
     add_fields(parser, FinetuneConfig)
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16 (default: auto)")
     _machine_flags(parser)

@@ -18,8 +18,8 @@ import torch
 from wikirl.errors import ConfigError, RunError
 from wikirl.evaluation.scores import reference_for
 from wikirl.experiments.demo_page import draw_episode, report, score_chart_png
-from wikirl.experiments.many_runs import RunPlan, make_runs
 from wikirl.experiments.demo_summary import summarize_demo
+from wikirl.experiments.many_runs import RunPlan, make_runs
 from wikirl.models.backbone import load_backbone, weights_fingerprint
 from wikirl.recipes.settings import FinetuneConfig
 from wikirl.runs import read_json, write_json

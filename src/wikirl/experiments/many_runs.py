@@ -1,4 +1,4 @@
-"""Several fine-tuning runs at once, each a `wikirl finetune` in a process of its own, under progress bars.
+"""Several fine-tuning runs at once: each a `wikirl finetune` in a process of its own, or all stacked on a GPU.
 
 This file knows processes, signals and bars. It deliberately knows nothing of arms, scores or pages.
 """
@@ -9,15 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from wikirl.errors import RunError
+from wikirl.errors import ConfigError, RunError
 from wikirl.recipes.settings import FinetuneConfig
-from wikirl.runs import interruptible, read_metrics
+from wikirl.reproducibility import choose_device
+from wikirl.runs import interruptible, read_json, read_metrics
 
 _POLL_SECONDS = 0.5
 _PATIENCE_SECONDS = 120.0  # one step, or one score on a busy machine, before a stopped run has saved itself
@@ -31,11 +32,13 @@ class RunPlan:
         arm: What it is compared as.
         config: What to fine-tune; a run folder that holds another configuration is an error.
         folder: The run folder; what the command prints goes to a `.log` beside it.
+        flags: More words for the command: device, precision.
     """
 
     arm: str
     config: FinetuneConfig
     folder: Path
+    flags: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -49,7 +52,7 @@ class RunPlan:
             value = getattr(self.config, field.name)
             if value != field.default or field.name == "backbone":
                 flags += _flag(field.name.replace("_", "-"), value)
-        return ["finetune", *flags, "--num-threads", str(num_threads), "--out", str(self.folder)]
+        return ["finetune", *flags, "--num-threads", str(num_threads), *self.flags, "--out", str(self.folder)]
 
     def shell_command(self, num_threads: int) -> str:
         """The same to be copied into a shell."""
@@ -67,6 +70,45 @@ def _flag(flag: str, value: Any) -> list[str]:
     if isinstance(value, tuple):
         return [f"--{flag}", *map(str, value)]
     return [f"--{flag}={value}"]  # in one word, so that a value may begin with a dash
+
+
+def finetune_seeds(
+    config: FinetuneConfig,
+    out: Path,
+    seeds: Sequence[int],
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    num_threads: int | None = None,
+) -> list[dict[str, Any]]:
+    """The same run under several seeds, in `out`/seed-N each, at once.
+
+    On a CPU each is a process with `num_threads` threads (default: one), as many at a time as there are cores; on a GPU
+    all are stacked in one.
+
+    Returns:
+        The content of each run's `scores.json`, with its folder.
+
+    Raises:
+        ConfigError: a seed twice, or none.
+        WikiRLError: as `finetune`.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"expected different seeds; found {' '.join(map(str, seeds)) or 'none'}")
+    configs = {out / f"seed-{seed}": replace(config, seed=seed) for seed in seeds}
+    out.mkdir(parents=True, exist_ok=True)
+    if choose_device(device) == "cpu":
+        flags = ("--device", "cpu", "--precision", precision)
+        plans = [RunPlan("finetune", one, folder, flags) for folder, one in configs.items()]
+        threads = num_threads or 1
+        make_runs(plans, num_parallel=max(len(os.sched_getaffinity(0)) // threads, 1), num_threads=threads)
+    else:
+        from wikirl.recipes.together import finetune_together
+
+        finetune_together([(one, folder) for folder, one in configs.items()], device=device, precision=precision)
+    return [
+        {"run": str(folder), "seed": one.seed, **read_json(folder / "scores.json")} for folder, one in configs.items()
+    ]
 
 
 def make_runs(plans: Sequence[RunPlan], *, num_parallel: int, num_threads: int) -> None:

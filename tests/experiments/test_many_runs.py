@@ -1,14 +1,16 @@
 import json
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
+from tests.recipes.toys import dataset, finetune_config
 from wikirl import cli
-from wikirl.errors import RunError
+from wikirl.errors import ConfigError, RunError
 from wikirl.experiments.demo import DemoSettings
-from wikirl.experiments.many_runs import RunPlan, make_runs
+from wikirl.experiments.many_runs import RunPlan, finetune_seeds, make_runs
+from wikirl.recipes.finetune import finetune
 from wikirl.recipes.settings import FinetuneConfig
 
 
@@ -53,3 +55,14 @@ def test_a_run_that_breaks_is_a_bug_of_ours(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="ended with status 1"):
         make_runs([RunPlan("arm", FinetuneConfig("x"), tmp_path / "run")], num_parallel=1, num_threads=1)
+
+
+def test_several_seeds_are_the_runs_one_by_one(tmp_path: Path) -> None:
+    config = finetune_config(dataset(tmp_path), num_steps=4)
+    results = finetune_seeds(config, tmp_path / "many", [3, 5], device="cpu", precision="float32")
+    assert [result["seed"] for result in results] == [3, 5]
+    alone = finetune(replace(config, seed=5), tmp_path / "alone", device="cpu", precision="float32")
+    assert results[1]["held_out_action_error"] == pytest.approx(alone["held_out_action_error"], rel=1e-5)
+    assert results[0]["held_out_action_error"] != results[1]["held_out_action_error"]
+    with pytest.raises(ConfigError, match="different seeds; found 3 3"):
+        finetune_seeds(config, tmp_path / "many", [3, 3])
