@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,23 @@ def test_together_is_as_one_by_one(tmp_path: Path, toys: tuple[str, str], option
         finetune(config, tmp_path / f"alone-{number}", device="cpu", precision="float32")
         check_same_run(tmp_path / f"together-{number}", tmp_path / f"alone-{number}")
     assert curve(tmp_path / "together-0") != curve(tmp_path / "together-1")
+
+
+def test_scored_together_is_as_scored_one_by_one(tmp_path: Path) -> None:
+    config = FinetuneConfig(
+        "builtin:hopper-medium-replay", environment="Hopper-v5", backbone="scratch", architecture="dt", num_steps=2,
+        batch_size=4, context_length=5, eval_every=1, eval_episodes=3, target_returns=(900.0, 300.0),
+    )  # fmt: skip
+    runs = [(replace(config, seed=seed), tmp_path / str(seed)) for seed in (0, 1)]
+    together = finetune_together(runs, device="cpu", precision="float32")
+    for (one, folder), found in zip(runs, together, strict=True):
+        alone = finetune(one, folder.with_name(f"alone-{one.seed}"), device="cpu", precision="float32")
+        for mine, theirs in zip(found["evaluations"], alone["evaluations"], strict=True):
+            assert mine["step"] == theirs["step"]
+            assert mine["target_return"] == theirs["target_return"]
+            assert mine["lengths"] == theirs["lengths"]
+            assert mine["returns"] == pytest.approx(theirs["returns"], rel=1e-3)
+    assert together[0]["evaluations"][0]["returns"] != together[1]["evaluations"][0]["returns"]
 
 
 def test_scratch_and_a_language_model_train_together(tmp_path: Path, toys: tuple[str, str]) -> None:

@@ -61,7 +61,7 @@ def record_episode(
     try:
         limit = step_limit(spec_of(environment, environment_id), max_steps)
         recorder = _Recorder(environment, mujoco_task(environment, environment_id))
-        play(policy, [recorder], episode, seed, limit, delayed_reward=delayed_reward)
+        play(policy, [recorder], [episode], seed, limit, delayed_reward=delayed_reward)
     finally:
         environment.close()
     rewards = np.array(recorder.rewards, dtype=np.float64)

@@ -114,12 +114,47 @@ def play_numbered(
         limit = step_limit(spec_of(environments[0], environment_id), max_steps)
         for first in numbers[::num_envs]:
             rows = environments[: numbers.stop - first]
-            parts.append(play(policy, rows, first, seed, limit, delayed_reward=delayed_reward, on_step=on_step))
+            wave = range(first, first + len(rows))
+            parts.append(play(policy, rows, wave, seed, limit, delayed_reward=delayed_reward, on_step=on_step))
     finally:
         for environment in environments:
             environment.close()
     returns, lengths, terminated = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Rollout(returns, lengths, terminated, time.perf_counter() - started)
+
+
+def rollout_together(
+    policy: Policy,
+    environment_id: str,
+    *,
+    num_runs: int,
+    num_episodes: int,
+    seed: int,
+    delayed_reward: bool = False,
+    on_step: Callable[[int, int], None] | None = None,
+) -> list[Rollout]:
+    """`rollout` for a policy that acts for several stacked runs: the same N episodes of each, all rows in lockstep.
+
+    Rows are those of the first run, then those of the second …
+
+    Raises:
+        ConfigError: as `rollout`.
+    """
+    _check_counts(num_episodes, num_runs, seed, None)
+    started = time.perf_counter()
+    environments: list[Environment] = []
+    try:
+        for _ in range(num_runs * num_episodes):
+            environments.append(make_environment(environment_id))
+        limit = step_limit(spec_of(environments[0], environment_id), None)
+        numbers = list(range(num_episodes)) * num_runs
+        columns = play(policy, environments, numbers, seed, limit, delayed_reward=delayed_reward, on_step=on_step)
+    finally:
+        for environment in environments:
+            environment.close()
+    seconds = time.perf_counter() - started
+    by_run = zip(*(np.split(column, num_runs) for column in columns), strict=True)
+    return [Rollout(returns, lengths, terminated, seconds) for returns, lengths, terminated in by_run]
 
 
 Episodes = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]
@@ -128,22 +163,25 @@ Episodes = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.
 def play(
     policy: Policy,
     environments: Sequence[Environment],
-    first: int,
+    numbers: Sequence[int],
     seed: int,
     limit: int,
     *,
     delayed_reward: bool = False,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Episodes:
-    """Play episodes `first`, `first + 1`, … one per environment, until all have ended.
+    """Play the episodes with these numbers, one per environment, until all have ended.
 
     Returns:
         Returns, lengths and terminated flags, each `[E]`.
     """
     num_rows = len(environments)
-    policy.reset(num_rows, episode_seed(seed, first, _POLICY_STREAM))
+    policy.reset(num_rows, episode_seed(seed, numbers[0], _POLICY_STREAM))
     observations = np.stack(
-        [environment.reset(seed=episode_seed(seed, first + row))[0] for row, environment in enumerate(environments)]
+        [
+            environment.reset(seed=episode_seed(seed, number))[0]
+            for number, environment in zip(numbers, environments, strict=True)
+        ]
     )
     rewards, returns = np.zeros(num_rows), np.zeros(num_rows)
     lengths = np.zeros(num_rows, dtype=np.int64)

@@ -7,7 +7,7 @@ afterwards, because kept keys carry information from steps that have left the wi
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from wikirl.errors import ConfigError
@@ -41,7 +41,8 @@ class DecisionTransformerPolicy:
             action_space: What it was trained to choose.
             context_length: Steps of history K the model looks at.
             target_return: Return asked for at the start of each episode, in environment units.
-            cached: Keep keys and values instead of computing whole windows; takes effect at the next `reset`.
+            cached: Keep keys and values instead of computing whole windows; takes effect at the next `reset`. Not for
+                stacked models.
         """
         self.model = model
         self.observation_space, self.action_space = observation_space, action_space
@@ -85,8 +86,7 @@ class DecisionTransformerPolicy:
                 f"expected episodes of at most {self.model.config.max_timesteps} steps (the policy's timestep table); "
                 "this one is longer; fine-tune with a larger --max-timesteps"
             )
-        rows = torch.arange(len(observations)) if active is None else torch.from_numpy(np.flatnonzero(active))
-        rows = rows.to(self._device)
+        rows = self._rows_to_compute(np.ones(len(observations), dtype=bool) if active is None else active)
         self._observations[:, now] = torch.as_tensor(observations, dtype=torch.float32, device=self._device)
         earned = torch.as_tensor(rewards, dtype=torch.float32, device=self._device)[:, None]
         previous = self._returns_to_go[:, now - 1] if now else torch.full_like(earned, self.target_return)
@@ -94,12 +94,22 @@ class DecisionTransformerPolicy:
         actions = torch.zeros(len(observations), self.model.config.action_size, device=self._device)
         self.model.eval()
         if self._memory is not None:
-            actions[rows] = self._predict_cached(rows, self._memory)
+            actions[rows[0]] = self._predict_cached(rows[0], self._memory)
         else:
-            for some in rows.split(self._rows_at_once):
+            for part in rows.split(self._rows_at_once, dim=1):
+                some = part.flatten()
                 actions[some] = self.model.next_action(self._window(some, self.context_length))
+        if active is not None:
+            actions[~torch.from_numpy(active)] = 0.0
         self._actions[:, now] = actions
         return actions.cpu().numpy()
+
+    def _rows_to_compute(self, active: Bool[np.ndarray, "E"]) -> Int[Tensor, "R N"]:
+        """Rows that are active; of stacked runs, whose rows follow each other, equally many: those active in any."""
+        in_any = active.reshape(self.model.num_runs or 1, -1)
+        columns = torch.from_numpy(np.flatnonzero(in_any.any(axis=0)))
+        first = torch.arange(len(in_any)) * in_any.shape[1]
+        return (first[:, None] + columns).to(self._device)
 
     def _predict_cached(self, rows: Tensor, memory: KeyValueMemory) -> Tensor:
         """Actions of the current step from what is new: the last action, the return-to-go and the observation."""

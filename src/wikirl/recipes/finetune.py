@@ -212,10 +212,14 @@ class Session:
             hidden = gpt(gpt.embed_tokens(ids[:, :-1]))
             return next_token_loss(hidden.to(self.autocast or hidden.dtype), gpt.wte.weight, ids[:, 1:])
 
-    def record(self, metrics: StepMetrics) -> None:
-        """Log the step; score and save when it is time."""
+    def is_due(self, step: int) -> bool:
+        """Whether the run is scored after this step."""
+        assert self.config.eval_every is not None
+        return step == self.config.num_steps or step % self.config.eval_every == 0
+
+    def record(self, metrics: StepMetrics, evaluations: list[Evaluation] | None = None) -> None:
+        """Log the step; score (unless the scores are there already) and save when it is time."""
         config = self.config
-        assert config.eval_every is not None
         assert config.checkpoint_every is not None
         line: dict[str, Any] = {
             "step": metrics.step,
@@ -224,21 +228,20 @@ class Session:
             "gradient_norm": metrics.gradient_norm,
             "learning_rate": metrics.learning_rate,
         }
-        last = metrics.step == config.num_steps
-        if last or metrics.step % config.eval_every == 0:
-            line |= self._score(metrics.step)
+        if self.is_due(metrics.step):
+            line |= self._score(metrics.step, evaluations)
         self.run.log({**line, "seconds": round(self.seconds_before + self.bar.format_dict["elapsed"], 3)})
-        if last or metrics.step % config.checkpoint_every == 0:
+        if metrics.step == config.num_steps or metrics.step % config.checkpoint_every == 0:
             self.checkpoint(metrics.step)
 
-    def _score(self, step: int) -> dict[str, Any]:
+    def _score(self, step: int, found: list[Evaluation] | None) -> dict[str, Any]:
         config = self.config
         figures: dict[str, Any] = {}
         if self.held_out is not None:
             figures["held_out_action_error"] = held_out_error(self.policy, self.held_out)
         if config.environment:
             assert config.target_returns is not None
-            found = score(
+            found = found or score(
                 self.policy, config.environment, config.target_returns, num_episodes=config.eval_episodes,
                 seed=config.evaluation_seed, step=step, delayed_reward=config.delayed_reward,
             )  # fmt: skip

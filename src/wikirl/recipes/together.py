@@ -15,6 +15,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wikirl.errors import ConfigError
+from wikirl.evaluation.rollout import rollout_together
+from wikirl.evaluation.scores import Evaluation
+from wikirl.models.acting import DecisionTransformerPolicy
 from wikirl.models.stacking import stack
 from wikirl.recipes.building import optimizer_groups
 from wikirl.recipes.finetune import Prepared, Session, prepare
@@ -58,8 +61,9 @@ def finetune_together(
         group = _Group(prepared, opened, device)
         with interruptible() as stopped:
             for metrics in group.steps():
-                for session, own in zip(group.sessions, metrics, strict=True):
-                    session.record(own)
+                evaluations = group.score(metrics[0].step)
+                for session, own, found in zip(group.sessions, metrics, evaluations, strict=True):
+                    session.record(own, found)
                 if stopped():
                     for session in group.sessions:
                         session.checkpoint(metrics[0].step)
@@ -92,6 +96,12 @@ class _Group:
         self.optimizer = make_optimizer(
             optimizer_groups(self.config, self.model), epsilon=self.config.adam_epsilon or 1e-8
         )
+        dataset, targets = prepared[0].dataset, self.config.target_returns
+        assert targets is not None
+        self.policy = DecisionTransformerPolicy(
+            self.model, dataset.observation_space, dataset.action_space,
+            context_length=self.config.context_length, target_return=targets[0],
+        )  # fmt: skip
         share_state(self.optimizer, [session.optimizer for session in self.sessions])
         centres = [session.centres for session in self.sessions if session.centres is not None]
         self.centres = torch.stack(centres) if centres else None
@@ -141,6 +151,22 @@ class _Group:
                 value = alignment_released(tokens, self.centres)
             terms["alignment_loss"] = Term(value, self.alignment_weights * alignment_anneal(step, config.anneal_steps))
         return terms
+
+    def score(self, step: int) -> list[list[Evaluation]]:
+        """Evaluations of each run after a step, all played at once; empty when none are due."""
+        config = self.config
+        found: list[list[Evaluation]] = [[] for _ in self.sessions]
+        if config.environment is None or not self.sessions[0].is_due(step):
+            return found
+        for target in config.target_returns or ():
+            self.policy.target_return = target
+            episodes = rollout_together(
+                self.policy, config.environment, num_runs=len(self.sessions), num_episodes=config.eval_episodes,
+                seed=config.evaluation_seed, delayed_reward=config.delayed_reward,
+            )  # fmt: skip
+            for evaluations, own in zip(found, episodes, strict=True):
+                evaluations.append(Evaluation.of(config.environment, step, target, own.returns, own.lengths))
+        return found
 
 
 def _joined(batches: Sequence[TrajectoryBatch]) -> TrajectoryBatch:
