@@ -27,7 +27,12 @@ def temporary_folder() -> Path:
 
 
 def our_step(
-    precision: Precision, batch_size: int, *, shape: Shape = DECISION_TRANSFORMER, alignment: str = "none"
+    precision: Precision,
+    batch_size: int,
+    *,
+    shape: Shape = DECISION_TRANSFORMER,
+    alignment: str = "none",
+    dataset: str = f"builtin:{DATASET}",
 ) -> Step:
     """A step of `wikirl finetune` on the shipped Hopper data, with ChibiT or, in another shape, from scratch."""
     from dataclasses import replace
@@ -39,7 +44,7 @@ def our_step(
     from wikirl.runs import Run
 
     config = FinetuneConfig(
-        dataset=f"builtin:{DATASET}", batch_size=batch_size, context_length=CONTEXT_LENGTH,
+        dataset=dataset, batch_size=batch_size, context_length=CONTEXT_LENGTH,
         alignment=cast(Any, alignment),
     )  # fmt: skip
     prepared = prepare(config, choose_precision(precision, "cpu"))

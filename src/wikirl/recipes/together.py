@@ -58,7 +58,7 @@ def finetune_together(
             folders.enter_context(Run(Path(out), one.resolved, provenance(one.config.seed)))
             for one, (_, out) in zip(prepared, runs, strict=True)
         ]
-        group = _Group(prepared, opened, device)
+        group = Group(prepared, opened, device)
         with interruptible() as stopped:
             for metrics in group.steps():
                 evaluations = group.score(metrics[0].step)
@@ -85,7 +85,7 @@ def _require_alike(configs: Sequence[FinetuneConfig]) -> None:
         raise ConfigError("expected runs without --cotraining-corpus to train together; train these one by one")
 
 
-class _Group:
+class Group:
     """The runs' own sessions, and the stacked model and optimizer of which theirs are views."""
 
     def __init__(self, prepared: Sequence[Prepared], runs: Sequence[Run], device: str) -> None:
