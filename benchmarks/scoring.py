@@ -19,6 +19,7 @@ from timing import Contender, Options, Timing, matrix_products, measure_with_flo
 
 from wikirl.evaluation.environments import Environment
 from wikirl.evaluation.rollout import rollout
+from wikirl.kernels import keep_freed_memory
 from wikirl.models.acting import DecisionTransformerPolicy
 from wikirl.models.decision_transformer import ActionScaler, DecisionTransformer, DecisionTransformerConfig, Normalizer
 from wikirl.models.gpt import GPT, GPTConfig
@@ -90,6 +91,7 @@ def playing(options: Options) -> dict[str, Timing]:
         max_episode_steps=steps,
         kwargs={"terminate_when_unhealthy": False},
     )
+    keep_freed_memory()  # as `wikirl evaluate` does; d3rlpy gets it too
     environment = gymnasium.make(TASK)
     num_episodes, peer_episodes = (4, 1) if options.smoke else (NUM_EPISODES, PEER_EPISODES)
     contenders = {

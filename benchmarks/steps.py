@@ -37,6 +37,7 @@ def our_step(
     """A step of `wikirl finetune` on the shipped Hopper data, with ChibiT or, in another shape, from scratch."""
     from dataclasses import replace
 
+    from wikirl.kernels import keep_freed_memory
     from wikirl.models.gpt import GPT, GPTConfig
     from wikirl.recipes.finetune import Session, prepare
     from wikirl.recipes.settings import FinetuneConfig
@@ -44,9 +45,10 @@ def our_step(
     from wikirl.runs import Run
 
     config = FinetuneConfig(
-        dataset=dataset, batch_size=batch_size, context_length=CONTEXT_LENGTH,
+        dataset=dataset, environment="Hopper-v5", batch_size=batch_size, context_length=CONTEXT_LENGTH,
         alignment=cast(Any, alignment),
     )  # fmt: skip
+    keep_freed_memory()  # as `wikirl finetune` does; whoever shares the process gets it too
     prepared = prepare(config, choose_precision(precision, "cpu"))
     if shape != DECISION_TRANSFORMER:
         architecture = GPTConfig(

@@ -83,6 +83,7 @@ def test_frozen_weights_get_no_gradient() -> None:
 def test_attention_is_softmax_of_allowed_scores(num_heads: int, dropped: bool) -> None:
     query, pairs = normal(3, 2, 8), normal(3, 5, 16, seed=1)
     allowed = torch.ones(1, 1, 5, 5, dtype=torch.bool).tril()[:, :, 1::3] & (torch.arange(5) != 0)
+    bias = torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf"))
     draws = torch.rand(3, num_heads, 2, 5, generator=torch.Generator().manual_seed(2))
     keep = (draws > 0.3) / 0.7 if dropped else None
 
@@ -97,12 +98,12 @@ def test_attention_is_softmax_of_allowed_scores(num_heads: int, dropped: bool) -
         mixed: Tensor = weights @ value
         return mixed.transpose(1, 2).flatten(-2)
 
-    check_same(lambda: attention(query, pairs, num_heads, allowed, keep, 0.4), plain, query, pairs)
+    check_same(lambda: attention(query, pairs, num_heads, bias, keep, 0.4), plain, query, pairs)
 
 
 def test_attention_without_a_mask_is_causal_and_the_last_query_sees_all() -> None:
     query, pairs = normal(3, 5, 8), normal(3, 5, 16, seed=1)
-    causal = torch.ones(1, 1, 5, 5, dtype=torch.bool).tril()
+    causal = torch.full((1, 1, 5, 5), float("-inf")).triu(1)
     full = attention(query, pairs, 2, causal, None, 1.0)
     torch.testing.assert_close(attention(query, pairs, 2, None, None, 1.0), full)
     torch.testing.assert_close(attention(query[:, -1:], pairs, 2, None, None, 1.0), full[:, -1:])

@@ -15,6 +15,7 @@ import torch
 
 from wikirl.errors import ConfigError
 from wikirl.evaluation.rollout import Rollout, play_numbered
+from wikirl.kernels import keep_freed_memory
 from wikirl.types import Policy
 
 # Starting a process costs about as much as playing this many Hopper episodes of 1,000 steps (docs/results/speed.md).
@@ -61,7 +62,7 @@ def rollout_in_processes(
     borders = [num_episodes * part // num_processes for part in range(num_processes + 1)]
     shares = [range(first, end) for first, end in pairwise(borders) if first < end]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(shares), context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(len(shares), context, initializer=_prepare_process) as pool:
         futures = [
             pool.submit(play_numbered, policy, environment_id, share, seed=seed, delayed_reward=delayed_reward)
             for share in shares
@@ -71,3 +72,8 @@ def rollout_in_processes(
         np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths", "terminated")
     )
     return Rollout(returns, lengths, terminated, time.perf_counter() - started)
+
+
+def _prepare_process() -> None:
+    torch.set_num_threads(1)
+    keep_freed_memory()

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from wikirl.errors import ConfigError
 from wikirl.kernels import layer_norm, linear, look_up
-from wikirl.models.gpt import GPT, LAST
+from wikirl.models.gpt import GPT
 from wikirl.types import TrajectoryBatch
 
 TimestepPlacement = Literal["before_norm", "after_norm"]
 Freeze = Literal["none", "blocks", "all_but_norms_and_projections"]
 # Where actions are read: at the second token of each step.
-OBSERVATIONS = slice(1, None, 3)
+OBSERVATIONS, LAST_OBSERVATION = slice(1, None, 3), slice(-2, -1)
 
 
 @dataclass(frozen=True)
@@ -186,16 +186,17 @@ class DecisionTransformer(nn.Module):
     def forward(self, batch: TrajectoryBatch) -> Prediction:
         """Predict the action of every step from the tokens up to its observation."""
         normed, entering = self.embed(batch)
-        # The last token, the action not yet taken, is left out, because no prediction can see it.
-        mask = self._by_run(batch.mask.repeat_interleave(3, dim=1)[:, :-1])
-        hidden = self.backbone(entering[..., :-1, :], mask, OBSERVATIONS)
+        hidden = self.backbone(entering, self._by_run(batch.mask.repeat_interleave(3, dim=1)), OBSERVATIONS)
         return Prediction(self.read_actions(hidden), normed.flatten(0, -3))
 
     def next_action(self, window: TrajectoryBatch) -> Float[Tensor, "B A"]:
-        """The action of the last step of windows without padding: `forward(window).actions[:, -1]` alone."""
+        """The action of the last step of windows without padding: `forward(window).actions[:, -1]` alone.
+
+        Nothing sees the last token, the action not yet taken. It stays in, because products with rows of a multiple of
+        four are the faster for it (docs/results/speed.md).
+        """
         _, entering = self.embed(window)
-        hidden = self.backbone(entering[..., :-1, :], read=LAST)
-        return self.read_actions(hidden)[:, 0]
+        return self.read_actions(self.backbone(entering, read=LAST_OBSERVATION))[:, 0]
 
     def read_actions(self, hidden: Float[Tensor, "*R B K D"]) -> Float[Tensor, "N K A"]:
         """Actions from the hidden states at observation tokens."""

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from wikirl.errors import ConfigError
-from wikirl.kernels import Activation, Dropout, add_dropped, attention, feed_forward, layer_norm, linear
+from wikirl.kernels import Activation, Dropout, add_dropped, attention, feed_forward, is_short, layer_norm, linear
 
 Memory = Callable[[Tensor], Tensor]
 # What to read: all positions, or the last one.
@@ -75,25 +75,25 @@ class Attention(nn.Module):
     def forward(
         self,
         hidden: Float[Tensor, "*B L D"],
-        allowed: Bool[Tensor, "N 1 Q S"] | None,
+        bias: Float[Tensor, "N 1 Q S"] | None,
         read: slice,
         remember: Memory | None = None,
     ) -> Float[Tensor, "*B Q D"]:
-        """Mix the positions that are read with those each may look at (`allowed`, or all before it).
+        """Mix the positions that are read with those each may look at (where `bias` is 0, or all before it).
 
         `remember` turns the keys and values of these positions into all that are known, earlier ones included.
         """
         width = hidden.shape[-1]
-        weight, bias = self.c_attn.weight, self.c_attn.bias
-        query = linear(hidden[..., read, :], weight[..., :width, :], bias[..., :width])
-        key_value = linear(hidden, weight[..., width:, :], bias[..., width:])
+        weight, offset = self.c_attn.weight, self.c_attn.bias
+        query = linear(hidden[..., read, :], weight[..., :width, :], offset[..., :width])
+        key_value = linear(hidden, weight[..., width:, :], offset[..., width:])
         if remember is not None:
             key_value = remember(key_value)
         keep = None
-        if allowed is not None:
+        if bias is not None:
             rows = hidden.shape[:-2].numel()
-            keep = self.dropout.mask((rows, self.num_heads, *allowed.shape[-2:]), hidden.device)
-        mixed = attention(query, key_value, self.num_heads, allowed, keep, self.scale)
+            keep = self.dropout.mask((rows, self.num_heads, *bias.shape[-2:]), hidden.device)
+        mixed = attention(query, key_value, self.num_heads, bias, keep, self.scale)
         return linear(mixed, self.c_proj.weight, self.c_proj.bias)
 
 
@@ -125,12 +125,12 @@ class Block(nn.Module):
     def forward(
         self,
         hidden: Float[Tensor, "*B L D"],
-        allowed: Bool[Tensor, "N 1 Q S"] | None,
+        bias: Float[Tensor, "N 1 Q S"] | None,
         read: slice,
         remember: Memory | None = None,
     ) -> Float[Tensor, "*B Q D"]:
         """Add attention, then the feed-forward network, to the residual stream at the positions that are read."""
-        attended = self.attn(layer_norm(hidden, self.ln_1), allowed, read, remember)
+        attended = self.attn(layer_norm(hidden, self.ln_1), bias, read, remember)
         stream = hidden[..., read, :]
         stream = add_dropped(stream, attended, self.dropout.mask(stream.shape, stream.device))
         transformed = self.mlp(layer_norm(stream, self.ln_2))
@@ -217,15 +217,20 @@ class GPT(nn.Module):
                 position is finite and means nothing. None if all are real.
             read: The positions that are returned; the last block then asks for nothing else.
         """
-        allowed = None
-        if mask is not None or read not in (EVERYTHING, LAST) or self._drops_attention:
-            allowed = _allowed(embeddings, mask)
+        bias = None
+        if (
+            mask is not None
+            or read not in (EVERYTHING, LAST)
+            or self._drops_attention
+            or is_short(embeddings.shape[-2])
+        ):
+            bias = _causal_bias(embeddings, mask)
         hidden: Tensor = embeddings
         if (keep := self.drop.mask(embeddings.shape, embeddings.device)) is not None:
             hidden = hidden * keep
         for block in self.h[:-1]:
-            hidden = block(hidden, allowed, EVERYTHING)
-        hidden = self.h[-1](hidden, None if allowed is None else allowed[:, :, read], read)
+            hidden = block(hidden, bias, EVERYTHING)
+        hidden = self.h[-1](hidden, None if bias is None else bias[:, :, read], read)
         return layer_norm(hidden, self.ln_f)
 
     @property
@@ -233,11 +238,14 @@ class GPT(nn.Module):
         return self.training and self.config.attention_dropout > 0
 
 
-def _allowed(embeddings: Float[Tensor, "*B L D"], mask: Bool[Tensor, "*B L"] | None) -> Bool[Tensor, "N 1 L L"]:
-    """Which key each query may look at: real ones up to itself, and always itself (an empty row would be NaN)."""
+def _causal_bias(embeddings: Float[Tensor, "*B L D"], mask: Bool[Tensor, "*B L"] | None) -> Float[Tensor, "N 1 L L"]:
+    """What is added to scores: 0 for real positions up to the query's own and for itself always, −inf for all others.
+
+    Always itself, because a row with nothing to look at would be NaN.
+    """
     length = embeddings.shape[-2]
-    causal = torch.ones(1, 1, length, length, dtype=torch.bool, device=embeddings.device).tril()
-    if mask is None:
-        return causal
-    itself = torch.eye(length, dtype=torch.bool, device=mask.device)
-    return (mask.flatten(0, -2)[:, None, None, :] & causal) | itself
+    allowed = torch.ones(1, 1, length, length, dtype=torch.bool, device=embeddings.device).tril()
+    if mask is not None:
+        itself = torch.eye(length, dtype=torch.bool, device=mask.device)
+        allowed = (mask.flatten(0, -2)[:, None, None, :] & allowed) | itself
+    return embeddings.new_zeros(allowed.shape).masked_fill_(~allowed, float("-inf"))

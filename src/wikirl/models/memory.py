@@ -6,7 +6,7 @@ not know steps, returns or actions.
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from wikirl.kernels import layer_norm
@@ -39,7 +39,7 @@ class KeyValueMemory:
         """Append L ≤ capacity tokens to every sequence; the hidden state at the last of them."""
         new = self._num_tokens + torch.arange(tokens.shape[1], device=tokens.device)
         self._num_tokens += tokens.shape[1]
-        allowed = self._allowed(new)
+        bias = self._bias(new, tokens)
         hidden = tokens
         for number, (block, pairs) in enumerate(zip(self._backbone.h, self._pairs, strict=True), start=1):
 
@@ -48,12 +48,13 @@ class KeyValueMemory:
                 return pairs.to(key_value.dtype)
 
             read = LAST if number == len(self._pairs) else EVERYTHING
-            hidden = block(hidden, allowed[:, :, read], read, remember)
+            hidden = block(hidden, bias[:, :, read], read, remember)
         return layer_norm(hidden, self._backbone.ln_f)[:, -1]
 
-    def _allowed(self, new: Int[Tensor, "L"]) -> Bool[Tensor, "1 1 L S"]:
-        """Which slots each new token may look at: those filled, up to its own."""
+    def _bias(self, new: Int[Tensor, "L"], tokens: Float[Tensor, "E L D"]) -> Float[Tensor, "1 1 L S"]:
+        """0 for the slots each new token may look at, those filled up to its own; −inf for the others."""
         slots = torch.arange(self._capacity, device=new.device)
         newest = self._num_tokens - 1
         held = newest - (newest - slots) % self._capacity  # number of the token in each slot; negative: still empty
-        return ((held >= 0) & (held <= new[:, None]))[None, None]
+        allowed = (held >= 0) & (held <= new[:, None])
+        return tokens.new_zeros(allowed.shape).masked_fill_(~allowed, float("-inf"))[None, None]

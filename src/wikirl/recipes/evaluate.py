@@ -16,6 +16,7 @@ from wikirl.evaluation.parallel import rollout_in_processes, sensible_num_proces
 from wikirl.evaluation.protocol import stamp_protocol
 from wikirl.evaluation.rollout import Rollout, rollout
 from wikirl.evaluation.scores import Evaluation
+from wikirl.kernels import keep_freed_memory
 from wikirl.models.acting import DecisionTransformerPolicy
 from wikirl.models.bundle import load_policy
 from wikirl.reproducibility import choose_device, generator
@@ -136,6 +137,7 @@ def evaluate_run(
         )
     if num_processes is not None and num_processes < 1:
         raise ConfigError(f"expected num_processes of at least 1; found {num_processes}")
+    keep_freed_memory()
     device = choose_device(device)
     policy = load_policy(folder / "policy", device)
     environment = environment or config["environment"]

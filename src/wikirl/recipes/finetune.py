@@ -19,7 +19,7 @@ from tqdm import tqdm
 from wikirl.evaluation.environments import crosses_versions, describe_environment
 from wikirl.evaluation.protocol import stamp_protocol
 from wikirl.evaluation.scores import Evaluation, summarize
-from wikirl.kernels import draw_dropout_from
+from wikirl.kernels import draw_dropout_from, keep_freed_memory
 from wikirl.models.acting import DecisionTransformerPolicy
 from wikirl.models.backbone import weights_fingerprint
 from wikirl.models.bundle import save_policy
@@ -66,6 +66,7 @@ def finetune(
     Raises:
         WikiRLError: settings, data, backbone or folder that cannot work; the message says which.
     """
+    keep_freed_memory()
     device = choose_device(device)
     prepared = prepare(config, choose_precision(precision, device))
     with Run(Path(out), prepared.resolved, provenance(config.seed)) as run:

@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wikirl.errors import ConfigError, CorpusError, RunError
-from wikirl.kernels import draw_dropout_from
+from wikirl.kernels import draw_dropout_from, keep_freed_memory
 from wikirl.models.backbone import CHIBIT, load_backbone, save_backbone, with_dropout
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.recipes.model_card import Card, model_card
@@ -65,6 +65,7 @@ def pretrain(
         CorpusError: text or tokenizer cannot be read.
         RunError: `out` holds something else.
     """
+    keep_freed_memory()
     check_pretraining(config)
     out = Path(out)
     device = choose_device(device)

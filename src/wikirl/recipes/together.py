@@ -17,6 +17,7 @@ from tqdm import tqdm
 from wikirl.errors import ConfigError
 from wikirl.evaluation.rollout import rollout_together
 from wikirl.evaluation.scores import Evaluation
+from wikirl.kernels import keep_freed_memory
 from wikirl.models.acting import DecisionTransformerPolicy
 from wikirl.models.stacking import stack
 from wikirl.recipes.building import optimizer_groups
@@ -50,6 +51,7 @@ def finetune_together(
         WikiRLError: as `finetune`.
         ConfigError: the runs differ in something else, or go on modelling text.
     """
+    keep_freed_memory()
     device = choose_device(device)
     prepared = [prepare(config, choose_precision(precision, device)) for config, _ in runs]
     _require_alike([one.config for one in prepared])
