@@ -9,7 +9,7 @@ included, and falls back to it off the CPU. What each form gains is measured in 
 - dropout masks from 16 random bits an element instead of one random number an element.
 
 `torch.autocast` chooses the precision of the products; the residual stream, layer norms and softmax stay float32. This
-is the only file that calls operators PyTorch does not document.
+is the only file that calls operators PyTorch does not document; it is longer than others to keep them in one place.
 """
 
 import ctypes

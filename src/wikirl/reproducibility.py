@@ -42,6 +42,11 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def available_cpus() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def choose_device(device: str) -> str:
     """Resolve `auto` to `cuda` where there is one, else `cpu`.
 

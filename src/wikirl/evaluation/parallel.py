@@ -5,7 +5,6 @@ process, and how, is rollout.py's business.
 """
 
 import multiprocessing
-import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
@@ -16,6 +15,7 @@ import torch
 from wikirl.errors import ConfigError
 from wikirl.evaluation.rollout import Rollout, play_numbered
 from wikirl.kernels import keep_freed_memory
+from wikirl.reproducibility import available_cpus
 from wikirl.types import Policy
 
 # Starting a process costs about as much as playing this many Hopper episodes of 1,000 steps (docs/results/speed.md).
@@ -24,7 +24,7 @@ EPISODES_WORTH_A_PROCESS = 25
 
 def sensible_num_processes(num_episodes: int) -> int:
     """One process for every core this one may use, as long as each has enough to do."""
-    return max(min(len(os.sched_getaffinity(0)), num_episodes // EPISODES_WORTH_A_PROCESS), 1)
+    return max(min(available_cpus(), num_episodes // EPISODES_WORTH_A_PROCESS), 1)
 
 
 def rollout_in_processes(

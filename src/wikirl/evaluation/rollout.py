@@ -7,7 +7,8 @@ times slower; parallel.py gives whole episodes to processes.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,18 +108,12 @@ def play_numbered(
     """`rollout` of the episodes with these numbers only: a share of a larger set."""
     started = time.perf_counter()
     parts: list[Episodes] = []
-    environments: list[Environment] = []
-    try:
-        for _ in numbers[:num_envs]:
-            environments.append(make_environment(environment_id))
+    with _opened(environment_id, min(len(numbers), num_envs)) as environments:
         limit = step_limit(spec_of(environments[0], environment_id), max_steps)
         for first in numbers[::num_envs]:
             rows = environments[: numbers.stop - first]
             wave = range(first, first + len(rows))
             parts.append(play(policy, rows, wave, seed, limit, delayed_reward=delayed_reward, on_step=on_step))
-    finally:
-        for environment in environments:
-            environment.close()
     returns, lengths, terminated = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Rollout(returns, lengths, terminated, time.perf_counter() - started)
 
@@ -142,19 +137,26 @@ def rollout_together(
     """
     _check_counts(num_episodes, num_runs, seed, None)
     started = time.perf_counter()
-    environments: list[Environment] = []
-    try:
-        for _ in range(num_runs * num_episodes):
-            environments.append(make_environment(environment_id))
+    with _opened(environment_id, num_runs * num_episodes) as environments:
         limit = step_limit(spec_of(environments[0], environment_id), None)
         numbers = list(range(num_episodes)) * num_runs
         columns = play(policy, environments, numbers, seed, limit, delayed_reward=delayed_reward, on_step=on_step)
-    finally:
-        for environment in environments:
-            environment.close()
     seconds = time.perf_counter() - started
     by_run = zip(*(np.split(column, num_runs) for column in columns), strict=True)
     return [Rollout(returns, lengths, terminated, seconds) for returns, lengths, terminated in by_run]
+
+
+@contextmanager
+def _opened(environment_id: str, count: int) -> Iterator[list[Environment]]:
+    """As many environments, all of which are closed at the end, even if not all could be made."""
+    environments: list[Environment] = []
+    try:
+        for _ in range(count):
+            environments.append(make_environment(environment_id))
+        yield environments
+    finally:
+        for environment in environments:
+            environment.close()
 
 
 Episodes = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]

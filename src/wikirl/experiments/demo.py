@@ -22,6 +22,7 @@ from wikirl.experiments.demo_summary import summarize_demo
 from wikirl.experiments.many_runs import RunPlan, make_runs
 from wikirl.models.backbone import load_backbone, weights_fingerprint
 from wikirl.recipes.settings import FinetuneConfig
+from wikirl.reproducibility import available_cpus
 from wikirl.runs import read_json, write_json
 from wikirl.trajectories.sources import load_trajectories
 
@@ -101,7 +102,7 @@ def demo(out: Path, *, settings: DemoSettings = DemoSettings(), num_threads: int
     except OSError as error:
         raise RunError(f"expected a folder for the demo at {out}; found: {error}; choose another --out") from error
     num_threads = max(num_threads or 1, 1)
-    num_parallel = max(_num_cores() // num_threads, 1)
+    num_parallel = max(available_cpus() // num_threads, 1)
     plans = settings.plans(out)
     unfinished = [plan for plan in plans if not _is_finished(plan, dataset.fingerprint)]
     make_runs(unfinished, num_parallel=num_parallel, num_threads=num_threads)
@@ -159,11 +160,6 @@ def _threads(num_threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _num_cores() -> int:
-    # Those that this process may use, where the system can tell.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from wikirl.errors import ConfigError, RunError
 from wikirl.recipes.settings import FinetuneConfig
-from wikirl.reproducibility import choose_device
+from wikirl.reproducibility import available_cpus, choose_device
 from wikirl.runs import interruptible, read_json, read_metrics
 
 _POLL_SECONDS = 0.5
@@ -101,7 +101,7 @@ def finetune_seeds(
         flags = ("--device", "cpu", "--precision", precision)
         plans = [RunPlan("finetune", one, folder, flags) for folder, one in configs.items()]
         threads = num_threads or 1
-        make_runs(plans, num_parallel=max(len(os.sched_getaffinity(0)) // threads, 1), num_threads=threads)
+        make_runs(plans, num_parallel=max(available_cpus() // threads, 1), num_threads=threads)
     else:
         from wikirl.recipes.together import finetune_together
 
