@@ -6,7 +6,8 @@ process, and how, is rollout.py's business.
 
 import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import pairwise
 
 import numpy as np
@@ -18,7 +19,7 @@ from wikirl.kernels import keep_freed_memory
 from wikirl.reproducibility import available_cpus
 from wikirl.types import Policy
 
-# Starting a process costs about as much as playing this many Hopper episodes of 1,000 steps (docs/results/speed.md).
+# A process takes seconds to start, as long as a core needs for this many Hopper episodes of 150 steps.
 EPISODES_WORTH_A_PROCESS = 25
 
 
@@ -35,6 +36,7 @@ def rollout_in_processes(
     seed: int,
     num_processes: int,
     delayed_reward: bool = False,
+    on_share: Callable[[int], object] | None = None,
 ) -> Rollout:
     """`rollout`, its episodes shared between processes of one thread each.
 
@@ -49,6 +51,7 @@ def rollout_in_processes(
         seed: Seed of the starts.
         num_processes: How many processes; no more than episodes are started.
         delayed_reward: As in `rollout`.
+        on_share: Called with the number of its episodes whenever a process has played its share.
 
     Raises:
         ConfigError: as `rollout`, or `num_processes` is not positive.
@@ -67,6 +70,9 @@ def rollout_in_processes(
             pool.submit(play_numbered, policy, environment_id, share, seed=seed, delayed_reward=delayed_reward)
             for share in shares
         ]
+        for future in as_completed(futures):
+            if on_share is not None:
+                on_share(len(future.result().returns))
         parts = [future.result() for future in futures]
     returns, lengths, terminated = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths", "terminated")

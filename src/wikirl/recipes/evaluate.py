@@ -40,14 +40,17 @@ def score(
     delayed_reward: bool = False,
     num_processes: int = 1,
 ) -> list[Evaluation]:
-    """One evaluation per target return, all from the same starting states; in one process under a progress bar."""
+    """One evaluation per target return, all from the same starting states, under a progress bar."""
     evaluations = []
     asked_before = policy.target_return
     for target in target_returns:
         policy.target_return = target
         settings: dict[str, Any] = {"num_episodes": num_episodes, "seed": seed, "delayed_reward": delayed_reward}
         if num_processes > 1:
-            episodes = rollout_in_processes(policy, environment, num_processes=num_processes, **settings)
+            with tqdm(desc=f"scoring, target {target:g}", total=num_episodes, unit="episode", leave=False) as bar:
+                episodes = rollout_in_processes(
+                    policy, environment, num_processes=num_processes, on_share=bar.update, **settings
+                )
         else:
             episodes = _rollout_under_a_bar(policy, environment, settings)
         evaluations.append(Evaluation.of(environment, step, target, episodes.returns, episodes.lengths))
