@@ -1,11 +1,11 @@
 """The few operations a GPT spends its time in, in the forms that are fastest on a CPU.
 
 Everything here is equal to the plain PyTorch expression in its docstring (tests/test_kernels.py), gradients
-included, and falls back to it off the CPU. What each form gains is measured in docs/results/speed.md:
+included, and falls back to it off the CPU. What each form gained when timed alone is in docs/log.md:
 
 - matrix products through oneDNN, which uses the processor's 512-bit units where PyTorch's default library does not;
 - one autograd node for the feed-forward layer and one for attention, which keep less and copy less;
-- explicit casts to bfloat16: PyTorch adds a bfloat16 tensor to a float32 one 20 times slower than two of a kind;
+- explicit casts to bfloat16: PyTorch adds a bfloat16 tensor to a float32 one tens of times slower than two of a kind;
 - dropout masks from 16 random bits an element instead of one random number an element.
 
 `torch.autocast` chooses the precision of the products; the residual stream, layer norms and softmax stay float32. This

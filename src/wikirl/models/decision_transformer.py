@@ -193,7 +193,7 @@ class DecisionTransformer(nn.Module):
         """The action of the last step of windows without padding: `forward(window).actions[:, -1]` alone.
 
         Nothing sees the last token, the action not yet taken. It stays in, because products with rows of a multiple of
-        four are the faster for it (docs/results/speed.md).
+        four are the faster for it (docs/log.md).
         """
         _, entering = self.embed(window)
         return self.read_actions(self.backbone(entering, read=LAST_OBSERVATION))[:, 0]

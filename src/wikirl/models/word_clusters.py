@@ -56,7 +56,7 @@ def spherical_k_means(
     """Lloyd's algorithm with cosine similarity; an empty cluster restarts at the worst-fitting point.
 
     A round compares only what may have changed: members of a cluster that gained or lost points with all centres, all
-    others with the centres of such clusters. The result is that of whole rounds, in half the time.
+    others with the centres of such clusters. The result is that of whole rounds, in two thirds of the time.
     """
     points = F.normalize(points, dim=-1)
     generator = torch.Generator().manual_seed(seed)
