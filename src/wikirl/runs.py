@@ -200,16 +200,20 @@ class Run:
         """The newest checkpoint, or the one of step `at`, with what came later taken back; None for a fresh run.
 
         Raises:
-            RunError: there is no checkpoint of step `at`.
+            RunError: there is no checkpoint of step `at`, or all work would be lost; nothing is deleted then.
         """
         checkpoints = self._checkpoints()
         if at is not None:
-            for later in (checkpoint for checkpoint in checkpoints if checkpoint.step > at):
+            earlier = [checkpoint for checkpoint in checkpoints if checkpoint.step <= at]
+            if (earlier[-1].step if earlier else 0) != at or (at == 0 and checkpoints):
+                raise RunError(
+                    f"expected {self.folder} to go on from step {at}; it stands at step {self.newest_step}; finish it "
+                    "alone, choose another --out, or delete it to begin anew"
+                )
+            for later in checkpoints[len(earlier) :]:
                 shutil.rmtree(later.folder)
-            checkpoints = [checkpoint for checkpoint in checkpoints if checkpoint.step <= at]
+            checkpoints = earlier
         step = checkpoints[-1].step if checkpoints else 0
-        if at is not None and step != at:
-            raise RunError(f"expected a checkpoint of step {at} in {self.folder}; found none; choose another --out")
         path = self.folder / "metrics.jsonl"
         if path.exists():
             kept = [line for line in self.metrics() if line["step"] <= step] if checkpoints else []

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from wikirl.errors import ConfigError
+from wikirl.errors import ConfigError, RunError
 from wikirl.recipes.finetune import finetune
 from wikirl.recipes.settings import FinetuneConfig
 from wikirl.recipes.together import finetune_together
@@ -116,3 +116,14 @@ def test_what_cannot_be_stacked(tmp_path: Path, toys: tuple[str, str]) -> None:
     with pytest.raises(ConfigError, match="cotraining-corpus"):
         finetune_together([(config, tmp_path / str(config.seed)) for config in reading])
     assert not (tmp_path / "a").exists()
+
+
+def test_a_finished_run_is_not_lost_to_one_that_has_yet_to_begin(tmp_path: Path, toys: tuple[str, str]) -> None:
+    finished, fresh = configs_of(toys)
+    finetune(finished, tmp_path / "finished", device="cpu", precision="float32")
+    before = curve(tmp_path / "finished")
+    runs = [(finished, tmp_path / "finished"), (fresh, tmp_path / "fresh")]
+    with pytest.raises(RunError, match=r"from step 0; it stands at step 8; finish it alone"):
+        finetune_together(runs, device="cpu", precision="float32")
+    assert curve(tmp_path / "finished") == before
+    assert (tmp_path / "finished" / "checkpoints" / "step-8").is_dir()
