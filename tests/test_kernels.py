@@ -101,6 +101,20 @@ def test_attention_is_softmax_of_allowed_scores(num_heads: int, dropped: bool) -
     check_same(lambda: attention(query, pairs, num_heads, bias, keep, 0.4), plain, query, pairs)
 
 
+@pytest.mark.parametrize("num_heads", [1, 2])
+def test_long_attention_in_blocks_is_causal_attention(num_heads: int) -> None:
+    query, pairs = normal(2, 600, 8), normal(2, 600, 16, seed=1)  # two blocks and a rest
+
+    def plain() -> Tensor:
+        query_, key, value = (
+            part.unflatten(-1, (num_heads, -1)).transpose(1, 2) for part in (query, pairs[..., :8], pairs[..., 8:])
+        )
+        mixed = F.scaled_dot_product_attention(query_, key, value, is_causal=True, scale=0.4)
+        return mixed.transpose(1, 2).flatten(-2)
+
+    check_same(lambda: attention(query, pairs, num_heads, None, None, 0.4), plain, query, pairs)
+
+
 def test_attention_without_a_mask_is_causal_and_the_last_query_sees_all() -> None:
     query, pairs = normal(3, 5, 8), normal(3, 5, 16, seed=1)
     causal = torch.full((1, 1, 5, 5), float("-inf")).triu(1)
