@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wikirl.text.corpora import open_corpus
-from wikirl.text.packing import PackedText, pack_cached
+from wikirl.text.packing import PackedText, pack_corpus
 from wikirl.text.tokenizers import load_tokenizer
 
 Ids = npt.NDArray[np.int64]
@@ -83,7 +83,7 @@ def main() -> None:
 
     def packed(path: str) -> PackedText:
         corpus = open_corpus(path)
-        return pack_cached("whole", corpus.fingerprint, corpus.documents(), tokenizer)
+        return pack_corpus(corpus, "whole", tokenizer)
 
     held_out = packed(options.held_out)
     ids = packed(options.corpus).ids[: options.max_tokens].astype(np.int64)

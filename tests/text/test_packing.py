@@ -1,6 +1,8 @@
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from tokenizers import Tokenizer, models
 
 from tests.helpers import toy_documents
 from wikirl.errors import CorpusError
-from wikirl.text.packing import BlockSampler, PackedText, evaluation_blocks, open_packed, pack, pack_cached
+from wikirl.text.corpora import Part
+from wikirl.text.packing import BlockSampler, PackedText, evaluation_blocks, open_packed, pack, pack_corpus
+from wikirl.text.synthetic import SEQUENCE_LENGTH, SyntheticCorpus
 from wikirl.text.tokenizers import END_OF_TEXT, train_tokenizer
 
 TOKENIZER = train_tokenizer(toy_documents(), 300)
@@ -72,30 +76,44 @@ def test_nothing_to_pack(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@dataclass(frozen=True)
+class Counting:
+    """A corpus that counts how often it is read."""
+
+    fingerprint: str = "f1"
+    name: str = "counting"
+    reads: list[str] = field(default_factory=list)
+
+    def documents(self, part: Part = "whole") -> Iterator[str]:
+        self.reads.append(part)
+        yield from toy_documents()
+
+
 def test_the_cache_reads_documents_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WIKIRL_CACHE", str(tmp_path))
-    num_read = 0
-
-    def documents() -> Iterator[str]:
-        nonlocal num_read
-        for document in toy_documents():
-            num_read += 1
-            yield document
-
-    first = pack_cached("training", "f1", documents(), TOKENIZER)
-    assert num_read == len(toy_documents())
-    again = pack_cached("training", "f1", documents(), TOKENIZER)
-    assert num_read == len(toy_documents())
+    corpus = Counting()
+    first = pack_corpus(corpus, "training", TOKENIZER)
+    again = pack_corpus(corpus, "training", TOKENIZER)
+    assert corpus.reads == ["training"]
     assert again.ids.tolist() == first.ids.tolist() == naive(toy_documents())
     other = train_tokenizer(toy_documents(), 280)
-    for part, fingerprint, tokenizer in [
-        ("held-out", "f1", TOKENIZER),
-        ("training", "f2", TOKENIZER),
-        ("training", "f1", other),
-    ]:
-        num_read = 0
-        pack_cached(part, fingerprint, documents(), tokenizer)
-        assert num_read == len(toy_documents()), (part, fingerprint)
+    pack_corpus(corpus, "held-out", TOKENIZER)
+    pack_corpus(corpus, "training", other)
+    assert corpus.reads == ["training", "held-out", "training"]
+    pack_corpus(changed := Counting("f2"), "training", TOKENIZER)
+    assert changed.reads == ["training"]
+
+
+def test_states_are_packed_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WIKIRL_CACHE", str(tmp_path))
+    corpus = SyntheticCorpus("markov", states=7, sequences=32)
+    for part, held_out in (("training", False), ("held-out", True)):
+        packed = pack_corpus(corpus, cast(Part, part), TOKENIZER)
+        assert packed.ids.tolist() == (np.concatenate(list(corpus.chunks(held_out=held_out))).ravel() + 1).tolist()
+        assert packed.num_tokens == packed.num_documents * SEQUENCE_LENGTH
+        assert packed.num_bytes == 0
+    with pytest.raises(CorpusError, match="at least 401 for synthetic:iid:states=400,sequences=32; found 300"):
+        pack_corpus(SyntheticCorpus("iid", states=400, sequences=32), "training", TOKENIZER)
 
 
 sizes = {"num_tokens": st.integers(2, 60), "block_length": st.integers(1, 9), "batch_size": st.integers(1, 7)}

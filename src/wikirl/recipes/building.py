@@ -15,7 +15,7 @@ from wikirl.recipes.settings import FinetuneConfig
 from wikirl.reproducibility import seed_everything
 from wikirl.runs import cache_folder
 from wikirl.text.corpora import open_corpus
-from wikirl.text.packing import BlockSampler, pack_cached
+from wikirl.text.packing import BlockSampler, pack_corpus
 from wikirl.text.tokenizers import tokenizer_of
 from wikirl.training.optimizer import parameter_groups
 from wikirl.trajectories.dataset import TrajectoryDataset
@@ -120,7 +120,7 @@ def text_blocks(config: FinetuneConfig, backbone: GPT) -> BlockSampler | None:
             f"found {tokenizer.get_vocab_size()} in {name}"
         )
     corpus = open_corpus(config.cotraining_corpus)
-    text = pack_cached("whole", corpus.fingerprint, corpus.documents(), tokenizer)
+    text = pack_corpus(corpus, "whole", tokenizer)
     length = min(TEXT_BLOCK, backbone.config.num_positions)
     return BlockSampler(text, length, config.cotraining_batch_size, config.seed)
 

@@ -4,6 +4,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+BITS = "held_out_bits_per_byte"
+
 
 @dataclass(frozen=True)
 class Card:
@@ -38,8 +40,8 @@ def model_card(card: Card) -> str:
         "tokens seen": f"{summary['num_tokens_seen']:,} in {config['num_steps']:,} steps of "
         f"{config['batch_size']} × {config['num_positions']}",
         **({"continued from": config["start"]} if config["start"] else {}),
-        "held-out text": f"{card.held_out}, {summary['num_bytes_held_out'] / 1e6:,.2f} MB",
-        "held-out bits per byte": f"{summary['held_out_bits_per_byte']:.4f}",
+        "held-out text": card.held_out,
+        **({"held-out bits per byte": f"{summary[BITS]:.4f}"} if BITS in summary else {}),
         "held-out perplexity per token": f"{summary['held_out_perplexity']:.2f} (of this vocabulary; "
         "does not compare with others)",
         "minutes": summary["minutes"],
@@ -56,7 +58,7 @@ def model_card(card: Card) -> str:
     return f"""# A language model pre-trained with wikirl
 
 GPT-2 architecture: {shape["num_layers"]} layers, {shape["num_heads"]} head(s), width {shape["hidden_size"]},
-{shape["activation"]}, {shape["num_positions"]} positions, byte-level BPE of {card.vocab_size:,} entries,
+{shape["activation"]}, {shape["num_positions"]} positions, a vocabulary of {card.vocab_size:,},
 {summary["num_parameters"]:,} parameters, stored in float16. Made as a starting point for `wikirl finetune --backbone`,
 not as a source of facts or of good prose.
 

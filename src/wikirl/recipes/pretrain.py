@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +19,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from tqdm import tqdm
 
-from wikirl.errors import ConfigError, CorpusError, RunError
+from wikirl.errors import ConfigError, RunError
 from wikirl.kernels import draw_dropout_from, keep_freed_memory
 from wikirl.models.backbone import CHIBIT, load_backbone, save_backbone, with_dropout
 from wikirl.models.gpt import GPT, GPTConfig
@@ -34,9 +33,17 @@ from wikirl.reproducibility import (
     seed_everything,
 )
 from wikirl.runs import Run, interruptible, replacing_folder, write_json
-from wikirl.text.corpora import Corpus, open_corpus
-from wikirl.text.packing import BlockSampler, PackedText, evaluation_blocks, pack_cached
-from wikirl.text.tokenizers import end_token, load_tokenizer, save_tokenizer, tokenizer_of, train_tokenizer
+from wikirl.text.corpora import HELD_OUT_EVERY, Corpus, open_corpus
+from wikirl.text.packing import BlockSampler, PackedText, evaluation_blocks, pack_corpus
+from wikirl.text.synthetic import SyntheticCorpus
+from wikirl.text.tokenizers import (
+    end_token,
+    load_tokenizer,
+    save_tokenizer,
+    state_tokenizer,
+    tokenizer_of,
+    train_tokenizer,
+)
 from wikirl.training.loop import StepMetrics, Term, train
 from wikirl.training.losses import next_token_loss
 from wikirl.training.optimizer import (
@@ -48,8 +55,6 @@ from wikirl.training.optimizer import (
     optimizer_tensors,
     parameter_groups,
 )
-
-HELD_OUT_EVERY = 100
 
 
 def pretrain(
@@ -103,7 +108,9 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, run: Run) -> Tokenizer:
     if config.start:
         tokenizer = tokenizer_of(str(CHIBIT) if config.start == "chibit" else config.start)
     elif config.tokenizer:
-        tokenizer = load_tokenizer(Path(config.tokenizer))
+        tokenizer = load_tokenizer(CHIBIT if config.tokenizer == "chibit" else Path(config.tokenizer))
+    elif isinstance(corpus, SyntheticCorpus):
+        tokenizer = state_tokenizer(corpus.states)
     else:
         documents = iter(tqdm(corpus.documents(), desc="learning the tokenizer", unit=" documents", leave=False))
         tokenizer = train_tokenizer(documents, config.vocab_size)
@@ -115,22 +122,8 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, run: Run) -> Tokenizer:
 def _packed(config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer) -> tuple[PackedText, PackedText]:
     """Training and held-out ids, from the cache if they were made before."""
     if config.held_out:
-        other = open_corpus(config.held_out)
-        return (
-            pack_cached("whole", corpus.fingerprint, corpus.documents(), tokenizer),
-            pack_cached("whole", other.fingerprint, other.documents(), tokenizer),
-        )
-    if sum(1 for _ in islice(corpus.documents(), HELD_OUT_EVERY)) < HELD_OUT_EVERY:
-        raise CorpusError(
-            f"expected at least {HELD_OUT_EVERY} documents (separated by blank lines) in {corpus.name}, so that every "
-            f"{HELD_OUT_EVERY}th can be held out; found fewer; give other text with --held-out"
-        )
-    training = (text for number, text in enumerate(corpus.documents(), start=1) if number % HELD_OUT_EVERY)
-    rest = (text for number, text in enumerate(corpus.documents(), start=1) if number % HELD_OUT_EVERY == 0)
-    return (
-        pack_cached("training", corpus.fingerprint, training, tokenizer),
-        pack_cached("held-out", corpus.fingerprint, rest, tokenizer),
-    )
+        return pack_corpus(corpus, "whole", tokenizer), pack_corpus(open_corpus(config.held_out), "whole", tokenizer)
+    return pack_corpus(corpus, "training", tokenizer), pack_corpus(corpus, "held-out", tokenizer)
 
 
 class _Session:
@@ -249,12 +242,11 @@ class _Session:
             tokens += count
         self.model.train()
         per_token = nats / tokens
-        bits = per_token * self.held_out.num_tokens / math.log(2) / self.held_out.num_bytes
-        return {
-            "held_out_loss": per_token,
-            "held_out_perplexity": math.exp(per_token),
-            "held_out_bits_per_byte": bits,
-        }
+        figures = {"held_out_loss": per_token, "held_out_perplexity": math.exp(per_token)}
+        if self.held_out.num_bytes:
+            bits = per_token * self.held_out.num_tokens / math.log(2)
+            figures["held_out_bits_per_byte"] = bits / self.held_out.num_bytes
+        return figures
 
 
 def _optimizer(config: PretrainConfig, model: GPT) -> Optimizer:
@@ -315,9 +307,8 @@ def _finish(session: _Session, corpus: Corpus, out: Path) -> dict[str, Any]:
     card = Card(
         config=asdict(config),
         architecture=asdict(session.model.config),
-        corpus=f"{corpus.name}, {session.text.num_documents:,} documents, {session.text.num_bytes / 1e6:,.1f} MB, "
-        f"{session.text.num_tokens:,} tokens (fingerprint {corpus.fingerprint})",
-        held_out=Path(config.held_out).name if config.held_out else f"every {HELD_OUT_EVERY}th document",
+        corpus=f"{corpus.name} (fingerprint {corpus.fingerprint}): {_size(session.text)}",
+        held_out=f"{_held_out_name(config, corpus)}: {_size(session.held_out)}",
         vocab_size=session.tokenizer.get_vocab_size(),
         precision=precision_name(session.autocast),
         summary=summary,
@@ -333,3 +324,14 @@ def _finish(session: _Session, corpus: Corpus, out: Path) -> dict[str, Any]:
             file.replace(out / file.name)
     write_json(run_folder / "summary.json", summary)
     return summary
+
+
+def _held_out_name(config: PretrainConfig, corpus: Corpus) -> str:
+    if config.held_out:
+        return open_corpus(config.held_out).name
+    return "its last sequences" if isinstance(corpus, SyntheticCorpus) else f"every {HELD_OUT_EVERY}th document"
+
+
+def _size(text: PackedText) -> str:
+    size = f", {text.num_bytes / 1e6:,.2f} MB" if text.num_bytes else ""
+    return f"{text.num_documents:,} documents{size}, {text.num_tokens:,} tokens"

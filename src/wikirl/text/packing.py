@@ -19,6 +19,8 @@ from tqdm import tqdm
 
 from wikirl.errors import CorpusError
 from wikirl.runs import cache_folder, read_json, replacing_folder, write_json
+from wikirl.text.corpora import Corpus, Part
+from wikirl.text.synthetic import SyntheticCorpus
 from wikirl.text.tokenizers import END_OF_TEXT
 
 
@@ -28,7 +30,7 @@ class PackedText:
 
     Attributes:
         ids: All tokens in order, memory-mapped.
-        num_bytes: UTF-8 bytes of the text, one counted for each document's end.
+        num_bytes: UTF-8 bytes of the text, one counted for each document's end; 0 if it was never text.
         num_documents: Documents packed.
     """
 
@@ -49,7 +51,7 @@ def pack(documents: Iterable[str], tokenizer: Tokenizer, folder: Path) -> Packed
         CorpusError: there is no text.
     """
     end = tokenizer.token_to_id(END_OF_TEXT)
-    dtype = np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32
+    dtype = _id_type(tokenizer.get_vocab_size())
     parts, num_bytes, num_documents = [], 0, 0
     stream = iter(documents)
     while chunk := list(islice(stream, 256)):
@@ -65,21 +67,38 @@ def pack(documents: Iterable[str], tokenizer: Tokenizer, folder: Path) -> Packed
     return open_packed(folder)
 
 
-def pack_cached(part: str, fingerprint: str, documents: Iterable[str], tokenizer: Tokenizer) -> PackedText:
-    """`pack` into the cache, or open what an earlier call left there.
+def _id_type(vocab_size: int) -> type[np.uint16 | np.uint32]:
+    return np.uint16 if vocab_size <= 2**16 else np.uint32
 
-    Args:
-        part: Which part of the corpus the documents are.
-        fingerprint: Hash of the whole corpus.
-        documents: Read only if the cache has nothing.
-        tokenizer: Its content is part of the key.
+
+def pack_corpus(corpus: Corpus, part: Part, tokenizer: Tokenizer) -> PackedText:
+    """A part of a corpus as ids, from the cache if it was packed before.
+
+    Raises:
+        CorpusError: the corpus cannot be read, is empty, or does not fit into the vocabulary.
     """
     words = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:16]
-    folder = cache_folder() / "text" / f"{fingerprint}-{words}-{part}"
+    folder = cache_folder() / "text" / f"{corpus.fingerprint}-{words}-{part}"
     if (folder / "pack.json").exists():
         return open_packed(folder)
-    bar = tqdm(documents, desc=f"packing the {part} text", unit=" documents", leave=False)
+    if isinstance(corpus, SyntheticCorpus):
+        return _write_states(corpus, part, tokenizer.get_vocab_size(), folder)
+    bar = tqdm(corpus.documents(part), desc=f"packing the {part} text", unit=" documents", leave=False)
     return pack(iter(bar), tokenizer, folder)
+
+
+def _write_states(corpus: SyntheticCorpus, part: Part, vocab_size: int, folder: Path) -> PackedText:
+    """Sequences one after the other without end marks, so that a block is a sequence."""
+    if vocab_size < corpus.states + 1:
+        raise CorpusError(
+            f"expected a vocabulary of at least {corpus.states + 1} for {corpus.name}; found {vocab_size}"
+        )
+    parts = ("training", "held-out") if part == "whole" else (part,)
+    ids = [chunk.astype(_id_type(vocab_size)) for name in parts for chunk in corpus.chunks(held_out=name == "held-out")]
+    with replacing_folder(folder) as temporary:
+        np.save(temporary / "ids.npy", np.concatenate(ids).ravel() + 1)
+        write_json(temporary / "pack.json", {"num_bytes": 0, "num_documents": sum(map(len, ids))})
+    return open_packed(folder)
 
 
 def open_packed(folder: Path) -> PackedText:

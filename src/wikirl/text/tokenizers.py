@@ -48,6 +48,14 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
+def state_tokenizer(num_states: int) -> Tokenizer:
+    """Words s0, s1, … for the states of a synthetic corpus, ids from 1 on; `<|endoftext|>` is 0."""
+    words = {END_OF_TEXT: 0} | {f"s{state}": state + 1 for state in range(num_states)}
+    tokenizer = Tokenizer(models.WordLevel(words, END_OF_TEXT))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Read `tokenizer.json`, or GPT-2's files (`vocab.json` or `encoder.json`, and `merges.txt` or `vocab.bpe`).
 
