@@ -161,14 +161,10 @@ def _require(config: object, names: tuple[str, ...], holds: Callable[[Any], bool
 class PretrainConfig:
     """Everything that decides what `pretrain` makes."""
 
-    corpus: str = field(
-        metadata={"help": "a text file or folder, shuffled:TEXT, synthetic:iid, :markov, :brackets"}
-    )
+    corpus: str = field(metadata={"help": "a text file or folder, shuffled:TEXT, synthetic:iid, :markov, :brackets"})
     held_out: str | None = setting(None, "text for the held-out figures; default: every 100th document of the corpus")
     start: str | None = setting(None, "go on from this backbone, with its tokenizer and sizes; default: random weights")
-    tokenizer: str | None = setting(
-        None, "chibit, or a folder with tokenizer.json or GPT-2's files; default: learnt"
-    )
+    tokenizer: str | None = setting(None, "chibit, or a folder with tokenizer.json or GPT-2's files; default: learnt")
     vocab_size: int = setting(8192, "entries of the BPE that is learnt")
     num_layers: int = setting(3, "transformer blocks")
     num_heads: int = setting(1, "attention heads per block")
