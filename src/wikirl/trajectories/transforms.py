@@ -4,6 +4,7 @@ This file knows episodes. It deliberately knows nothing about sampling: delayed 
 mixtures are other datasets, not flags of the sampler.
 """
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -49,17 +50,32 @@ def take_episodes(dataset: TrajectoryDataset, indices: Int[np.ndarray, "M"] | Se
         )
     lengths = dataset.lengths[chosen]
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    steps = np.arange(starts[-1]) + np.repeat(dataset.starts[chosen] - starts[:-1], lengths)
+    first = dataset.starts[chosen]
     return replace(
         dataset,
-        observations=dataset.observations[steps],
-        actions=dataset.actions[steps],
-        rewards=dataset.rewards[steps],
-        returns_to_go=dataset.returns_to_go[steps],
+        observations=_copied(dataset.observations, first, starts),
+        actions=_copied(dataset.actions, first, starts),
+        rewards=_copied(dataset.rewards, first, starts),
+        returns_to_go=_copied(dataset.returns_to_go, first, starts),
         starts=starts,
         terminated=dataset.terminated[chosen],
         details=_noting(dataset, f"take_episodes: {len(chosen)} of {dataset.num_episodes}"),
     )
+
+
+def _copied(
+    steps: npt.NDArray[Any], first: Int[np.ndarray, "M"], starts: Int[np.ndarray, "M1"]
+) -> npt.NDArray[Any]:
+    """The steps of episodes that begin at `first`, put where `starts` says; a memory map gives its pages back."""
+    copy = np.empty((starts[-1], *steps.shape[1:]), dtype=steps.dtype)
+    for source, (start, end) in zip(first.tolist(), pairwise(starts.tolist()), strict=True):
+        copy[start:end] = steps[source : source + end - start]
+    memory: object = steps
+    while isinstance(memory, np.ndarray):
+        memory = memory.base
+    if isinstance(memory, mmap.mmap):  # read-only, so nothing but the resident copy is lost
+        memory.madvise(mmap.MADV_DONTNEED)
+    return copy
 
 
 def split_episodes(
