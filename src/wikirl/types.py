@@ -119,9 +119,13 @@ class TrajectoryBatch:
     timesteps: Int[Tensor, "B K"]
     mask: Bool[Tensor, "B K"]
 
+    def tensors(self) -> list[Tensor]:
+        """All fields, in the order of the constructor."""
+        return [getattr(self, name) for name in self.__dataclass_fields__]
+
     def to(self, device: str) -> "TrajectoryBatch":
         """The same batch on another device."""
-        return TrajectoryBatch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        return TrajectoryBatch(*(value.to(device) for value in self.tensors()))
 
 
 @runtime_checkable

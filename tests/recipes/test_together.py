@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from wikirl.errors import ConfigError, RunError
-from wikirl.recipes.finetune import finetune
+from wikirl.recipes.finetune import finetune, prepare
+from wikirl.recipes.objective import record
 from wikirl.recipes.settings import FinetuneConfig
-from wikirl.recipes.together import finetune_together
+from wikirl.recipes.together import Group, finetune_together
+from wikirl.runs import Run
 
 from .toys import backbone, corpus, dataset, finetune_config
 
@@ -56,6 +59,22 @@ def test_together_is_as_one_by_one(tmp_path: Path, toys: tuple[str, str], option
         finetune(config, tmp_path / f"alone-{number}", device="cpu", precision="float32")
         check_same_run(tmp_path / f"together-{number}", tmp_path / f"alone-{number}")
     assert curve(tmp_path / "together-0") != curve(tmp_path / "together-1")
+
+
+def test_recorded_gradients_train_together_alike(tmp_path: Path, toys: tuple[str, str]) -> None:
+    """What a GPU does, without its graph: fixed inputs, gradients in place."""
+    configs = configs_of(toys, recipe="paper", parameter_groups="uniform")
+    curves = []
+    for recorded in (False, True):
+        with ExitStack() as folders:
+            runs = [
+                folders.enter_context(Run(tmp_path / f"{recorded}-{number}", {}, {})) for number in range(len(configs))
+            ]
+            group = Group([prepare(config, None) for config in configs], runs, "cpu")
+            if recorded:
+                group.recorded = record(group.trajectory_objective, [session.dropout for session in group.sessions])
+            curves.append(list(group.steps()))
+    assert curves[0] == curves[1]
 
 
 def test_scored_together_is_as_scored_one_by_one(tmp_path: Path) -> None:

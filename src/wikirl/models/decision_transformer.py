@@ -162,7 +162,7 @@ class DecisionTransformer(nn.Module):
     def embed(self, batch: TrajectoryBatch) -> tuple[Float[Tensor, "*R B L D"], Float[Tensor, "*R B L D"]]:
         """Tokens in the order R, s, a of each step: after the layer norm, and as they enter the backbone."""
         observations, actions, returns_to_go, timesteps = (
-            self._by_run(value)
+            self.by_run(value)
             for value in (batch.observations.flatten(2), batch.actions, batch.returns_to_go, batch.timesteps)
         )
         parts = (
@@ -186,7 +186,7 @@ class DecisionTransformer(nn.Module):
     def forward(self, batch: TrajectoryBatch) -> Prediction:
         """Predict the action of every step from the tokens up to its observation."""
         normed, entering = self.embed(batch)
-        hidden = self.backbone(entering, self._by_run(batch.mask.repeat_interleave(3, dim=1)), OBSERVATIONS)
+        hidden = self.backbone(entering, self.by_run(batch.mask.repeat_interleave(3, dim=1)), OBSERVATIONS)
         return Prediction(self.read_actions(hidden), normed.flatten(0, -3))
 
     def next_action(self, window: TrajectoryBatch) -> Float[Tensor, "B A"]:
@@ -207,7 +207,7 @@ class DecisionTransformer(nn.Module):
         actions: Tensor = self.scaler.from_unit(torch.tanh(outputs.float()))
         return actions.flatten(0, -3)
 
-    def _by_run(self, rows: Tensor) -> Tensor:
+    def by_run(self, rows: Tensor) -> Tensor:
         """The rows of a batch, `[R,B,…]` if models are stacked."""
         return rows if self.num_runs is None else rows.unflatten(0, (self.num_runs, -1))
 

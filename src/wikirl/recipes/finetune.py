@@ -26,6 +26,7 @@ from wikirl.models.bundle import save_policy
 from wikirl.models.gpt import GPT
 from wikirl.recipes.building import make_backbone, make_model, optimizer_groups, text_blocks
 from wikirl.recipes.evaluate import check_fit, evaluation_entry, held_out_error, score, split
+from wikirl.recipes.objective import TrajectoryObjective, record
 from wikirl.recipes.settings import FinetuneConfig, resolve
 from wikirl.reproducibility import (
     choose_device,
@@ -36,19 +37,14 @@ from wikirl.reproducibility import (
 )
 from wikirl.runs import Run, interruptible, write_json
 from wikirl.training.loop import StepMetrics, Term, train
-from wikirl.training.losses import (
-    alignment_anneal,
-    alignment_paper,
-    alignment_released,
-    masked_action_mse,
-    next_token_loss,
-)
+from wikirl.training.losses import alignment_anneal, next_token_loss
 from wikirl.training.optimizer import (
     constant_after_warmup,
     load_optimizer_tensors,
     make_optimizer,
     optimizer_tensors,
 )
+from wikirl.training.recorded import Recorded
 from wikirl.trajectories.dataset import TrajectoryDataset
 from wikirl.trajectories.sampling import ContextSampler
 from wikirl.trajectories.sources import load_trajectories
@@ -148,10 +144,17 @@ class Session:
             self.model, dataset.observation_space, dataset.action_space,
             context_length=config.context_length, target_return=config.target_returns[0],
         )  # fmt: skip
+        assert config.alignment is not None
+        self.trajectory_objective = TrajectoryObjective(
+            self.model, config.alignment, self.centres, config.alignment_weight, self.autocast
+        )
         self.evaluations: list[Evaluation] = []
         self.done, self.seconds_before = 0, 0.0
         self.dropout = torch.Generator(device).manual_seed(config.seed)  # starts alike for every backbone
         draw_dropout_from(self.model, [self.dropout])
+        self.recorded: Recorded | None = None
+        if device == "cuda" and self.blocks is None:
+            self.recorded = record(self.trajectory_objective, [self.dropout])
         self._resume(resume_at)
 
     def _resume(self, at: int | None) -> None:
@@ -184,19 +187,12 @@ class Session:
         """The terms of the loss at a step."""
         config = self.config
         self.model.train()
-        batch = self.sampler.sample(config.batch_size).to(self.device)
-        with torch.autocast(torch.device(self.device).type, self.autocast, enabled=self.autocast is not None):
-            prediction = self.model(batch)
-        terms = {"action_loss": Term(masked_action_mse(prediction.actions, batch.actions, batch.mask))}
+        batch = self.sampler.sample(config.batch_size)
         assert config.anneal_steps is not None
         anneal = alignment_anneal(step, config.anneal_steps)
-        if self.centres is not None:
-            tokens = prediction.token_embeddings.float()
-            if config.alignment == "paper":
-                value = alignment_paper(tokens, self.centres, batch.mask.repeat_interleave(3, dim=1))
-            else:
-                value = alignment_released(tokens, self.centres)
-            terms["alignment_loss"] = Term(value, config.alignment_weight * anneal)
+        if self.recorded is not None:
+            return self.recorded(*batch.tensors(), torch.tensor(anneal))
+        terms = self.trajectory_objective.terms(batch.to(self.device), anneal)
         if self.blocks is not None:
             assert config.cotraining_weight is not None
             fading = anneal if config.cotraining_fades else 1.0

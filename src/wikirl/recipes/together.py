@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from wikirl.errors import ConfigError
@@ -22,12 +21,14 @@ from wikirl.models.acting import DecisionTransformerPolicy
 from wikirl.models.stacking import stack
 from wikirl.recipes.building import optimizer_groups
 from wikirl.recipes.finetune import Prepared, Session, prepare
+from wikirl.recipes.objective import TrajectoryObjective, record
 from wikirl.recipes.settings import FinetuneConfig
 from wikirl.reproducibility import choose_device, choose_precision, provenance
 from wikirl.runs import Run, interruptible
 from wikirl.training.loop import StepMetrics, Term, train_together
-from wikirl.training.losses import alignment_anneal, alignment_paper, alignment_released, masked_action_mse
+from wikirl.training.losses import alignment_anneal
 from wikirl.training.optimizer import constant_after_warmup, make_optimizer, share_state
+from wikirl.training.recorded import Recorded
 from wikirl.types import TrajectoryBatch
 
 # What stacked runs may differ in.
@@ -93,7 +94,7 @@ class Group:
     def __init__(self, prepared: Sequence[Prepared], runs: Sequence[Run], device: str) -> None:
         at = min(run.newest_step for run in runs)
         self.sessions = [Session(one, run, device, resume_at=at) for one, run in zip(prepared, runs, strict=True)]
-        self.config, self.device, self.autocast = prepared[0].config, device, prepared[0].autocast
+        self.config, self.device = prepared[0].config, device
         self.model = stack([session.model for session in self.sessions])
         self.optimizer = make_optimizer(
             optimizer_groups(self.config, self.model), epsilon=self.config.adam_epsilon or 1e-8
@@ -106,9 +107,15 @@ class Group:
         )  # fmt: skip
         share_state(self.optimizer, [session.optimizer for session in self.sessions])
         centres = [session.centres for session in self.sessions if session.centres is not None]
-        self.centres = torch.stack(centres) if centres else None
         weights = [session.config.alignment_weight for session in self.sessions]
-        self.alignment_weights = torch.tensor(weights, device=device)
+        assert self.config.alignment is not None
+        self.trajectory_objective = TrajectoryObjective(
+            self.model, self.config.alignment, torch.stack(centres) if centres else None,
+            torch.tensor(weights, device=device), prepared[0].autocast,
+        )  # fmt: skip
+        self.recorded: Recorded | None = None
+        if device == "cuda":
+            self.recorded = record(self.trajectory_objective, [session.dropout for session in self.sessions])
 
     def steps(self) -> Iterator[list[StepMetrics]]:
         """Train all from where they stand to their end, under one progress bar."""
@@ -131,28 +138,13 @@ class Group:
 
     def objective(self, step: int) -> Mapping[str, Term]:
         """The terms of all losses at a step, `[R]` each; the same as `Session.objective` of each run."""
-        config, num_runs = self.config, len(self.sessions)
         self.model.train()
-        batches = [session.sampler.sample(config.batch_size) for session in self.sessions]
-        batch = _joined(batches).to(self.device)
-        with torch.autocast(torch.device(self.device).type, self.autocast, enabled=self.autocast is not None):
-            prediction = self.model(batch)
-
-        def by_run(rows: Tensor) -> Tensor:
-            stacked: Tensor = rows.unflatten(0, (num_runs, -1))
-            return stacked
-
-        error = masked_action_mse(by_run(prediction.actions), by_run(batch.actions), by_run(batch.mask))
-        terms = {"action_loss": Term(error)}
-        if self.centres is not None:
-            assert config.anneal_steps is not None
-            tokens = by_run(prediction.token_embeddings.float())
-            if config.alignment == "paper":
-                value = alignment_paper(tokens, self.centres, by_run(batch.mask.repeat_interleave(3, dim=1)))
-            else:
-                value = alignment_released(tokens, self.centres)
-            terms["alignment_loss"] = Term(value, self.alignment_weights * alignment_anneal(step, config.anneal_steps))
-        return terms
+        batch = _joined([session.sampler.sample(self.config.batch_size) for session in self.sessions])
+        assert self.config.anneal_steps is not None
+        anneal = alignment_anneal(step, self.config.anneal_steps)
+        if self.recorded is not None:
+            return self.recorded(*batch.tensors(), torch.tensor(anneal))
+        return self.trajectory_objective.terms(batch.to(self.device), anneal)
 
     def score(self, step: int) -> list[list[Evaluation]]:
         """Evaluations of each run after a step, all played at once; empty when none are due."""
@@ -173,6 +165,4 @@ class Group:
 
 def _joined(batches: Sequence[TrajectoryBatch]) -> TrajectoryBatch:
     """The rows of all batches, one batch after the other."""
-    return TrajectoryBatch(
-        *(torch.cat([getattr(batch, name) for batch in batches]) for name in TrajectoryBatch.__dataclass_fields__)
-    )
+    return TrajectoryBatch(*(torch.cat(values) for values in zip(*(batch.tensors() for batch in batches), strict=True)))

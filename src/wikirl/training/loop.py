@@ -55,7 +55,8 @@ def train(
     """Minimise an objective, yielding after each of the steps `first_step` … `num_steps`.
 
     Args:
-        objective: Computes the terms of the loss for a step number (from 1), with gradients attached.
+        objective: Computes the terms of the loss for a step number (from 1), with gradients attached or, if they carry
+            none, already in the parameters (`Recorded`).
         optimizer: From `make_optimizer`.
         schedule: Factor on the learning rate for a step number.
         num_steps: Last step.
@@ -73,8 +74,9 @@ def train(
         if not torch.isfinite(loss):
             values = {name: term.value.item() for name, term in terms.items()}
             raise DivergedError(f"the loss is {loss.item()} at step {step} ({values}); try a smaller learning rate")
-        optimizer.zero_grad()
-        loss.backward()
+        if loss.requires_grad:
+            optimizer.zero_grad()
+            loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm or float("inf"))
         if not torch.isfinite(norm):
             raise DivergedError(f"the gradient norm is {norm.item()} at step {step}; try a smaller learning rate")
@@ -110,8 +112,9 @@ def train_together(
         set_rates(optimizer, schedule(step))
         terms = objective(step)
         losses = torch.stack([term.value * term.weight for term in terms.values()]).sum(0)
-        optimizer.zero_grad()
-        losses.sum().backward()
+        if losses.requires_grad:
+            optimizer.zero_grad()
+            losses.sum().backward()
         norms = _clip_each(parameters, clip_norm or float("inf"))
         _require_finite(losses, norms, step)
         optimizer.step()

@@ -63,9 +63,7 @@ def take_episodes(dataset: TrajectoryDataset, indices: Int[np.ndarray, "M"] | Se
     )
 
 
-def _copied(
-    steps: npt.NDArray[Any], first: Int[np.ndarray, "M"], starts: Int[np.ndarray, "M1"]
-) -> npt.NDArray[Any]:
+def _copied(steps: npt.NDArray[Any], first: Int[np.ndarray, "M"], starts: Int[np.ndarray, "M1"]) -> npt.NDArray[Any]:
     """The steps of episodes that begin at `first`, put where `starts` says; a memory map gives its pages back."""
     copy = np.empty((starts[-1], *steps.shape[1:]), dtype=steps.dtype)
     for source, (start, end) in zip(first.tolist(), pairwise(starts.tolist()), strict=True):
