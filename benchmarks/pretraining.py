@@ -25,14 +25,13 @@ from timing import (
     repeated,
     table,
 )
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 
-from wikirl.recipes.pretrain import _Session
-from wikirl.recipes.settings import PretrainConfig
+from wikirl.recipes.language_session import LanguageSession, Texts
+from wikirl.recipes.pretrain import make_gpt
+from wikirl.recipes.pretrain_settings import PretrainConfig
 from wikirl.reproducibility import choose_precision
-from wikirl.runs import Run
 from wikirl.text.packing import PackedText
+from wikirl.training.processes import Processes
 
 VOCAB_SIZE, BATCH_SIZE, LENGTH = 50_257, 2, 512
 NUM_BLOCKS = 200
@@ -49,9 +48,11 @@ def our_step(precision: Precision, vocab_size: int, optimizer: Literal["adamw", 
     config = PretrainConfig(
         corpus="", dropout=0.1, batch_size=BATCH_SIZE, num_positions=LENGTH, short_blocks=1, optimizer=optimizer
     )
-    tokenizer = Tokenizer(WordLevel({str(word): word for word in range(vocab_size)}, unk_token="0"))
-    text, run = random_text(vocab_size), Run(temporary_folder(), {}, {})
-    steps = _Session(config, run, tokenizer, text, text, "cpu", choose_precision(precision, "cpu")).steps()
+    texts = Texts(random_text(vocab_size), random_text(vocab_size), None)
+    session = LanguageSession(
+        config, make_gpt(config, vocab_size), texts, Processes(), "cpu", choose_precision(precision, "cpu")
+    )
+    steps = session.steps()
     return lambda: next(steps)
 
 

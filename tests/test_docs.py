@@ -17,7 +17,8 @@ import pytest
 from tests.recipes.toys import backbone, finetune_config
 from wikirl import cli
 from wikirl.recipes.finetune import finetune
-from wikirl.recipes.settings import FinetuneConfig, PretrainConfig
+from wikirl.recipes.pretrain_settings import PretrainConfig
+from wikirl.recipes.settings import FinetuneConfig
 from wikirl.runs import read_metrics
 
 ROOT = Path(__file__).parents[1]

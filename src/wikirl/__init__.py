@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from wikirl.recipes.evaluate import evaluate_run as evaluate_run
     from wikirl.recipes.finetune import finetune as finetune
     from wikirl.recipes.pretrain import pretrain as pretrain
+    from wikirl.recipes.pretrain_settings import PretrainConfig as PretrainConfig
     from wikirl.recipes.settings import FinetuneConfig as FinetuneConfig
-    from wikirl.recipes.settings import PretrainConfig as PretrainConfig
     from wikirl.trajectories.dataset import TrajectoryDataset as TrajectoryDataset
     from wikirl.trajectories.sampling import ContextSampler as ContextSampler
     from wikirl.trajectories.sources import load_trajectories as load_trajectories
@@ -26,7 +26,7 @@ _HOMES = {
     "DecisionTransformer": "models.decision_transformer",
     "FinetuneConfig": "recipes.settings",
     "Policy": "types",
-    "PretrainConfig": "recipes.settings",
+    "PretrainConfig": "recipes.pretrain_settings",
     "Space": "types",
     "TrajectoryBatch": "types",
     "TrajectoryDataset": "trajectories.dataset",

@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.pop(name, None)
     try:
         result = run(**options)
-        print(json.dumps(result) if as_json else show(result), flush=True)
+        if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks
+            print(json.dumps(result) if as_json else show(result), flush=True)
     except WikiRLError as error:
         print(f"wikirl: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -99,19 +100,24 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _pretrain(parser: argparse.ArgumentParser) -> None:
-    from wikirl.recipes.settings import PretrainConfig
+    from wikirl.recipes.pretrain_settings import PRESETS, PretrainConfig, from_preset
 
-    def run(out: Path, device: str, precision: str, num_threads: int | None, **config: Any) -> Result:
+    def run(preset: Any, out: Path, num_threads: int | None, **options: Any) -> Result:
         from wikirl.recipes.pretrain import pretrain
 
+        machine = {name: options.pop(name) for name in ("device", "precision", "push_to_hub")}
         _use_threads(num_threads)
-        return {
-            "backbone": str(out),
-            **pretrain(PretrainConfig(**config), out, device=device, precision=precision),
-        }
+        return {"backbone": str(out), **pretrain(from_preset(preset, **options), out, **machine)}
 
     parser.add_argument("--out", type=Path, required=True, help="folder for the model; run again to continue")
-    add_fields(parser, PretrainConfig)
+    parser.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        default="small",
+        help="settings to start from (default: small, whose are below)",
+    )
+    add_fields(parser, PretrainConfig, only_given=True)
+    parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="upload the folder to the Hugging Face hub as well")
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16 (default: auto)")
     _machine_flags(parser)
     _finishing(parser, run, _lines)
@@ -255,11 +261,20 @@ def _show_dataset(dataset: str) -> Result:
     }
 
 
-def add_fields(parser: argparse.ArgumentParser, config: type) -> None:
-    """One `--flag` per field of a dataclass; its type, default and help come from the field."""
+def add_fields(parser: argparse.ArgumentParser, config: type, *, only_given: bool = False) -> None:
+    """One `--flag` per field of a dataclass; its type, default and help come from the field.
+
+    With `only_given`, flags that were not given are left out of the result, so that a preset can decide them.
+    """
     hints = typing.get_type_hints(config)
     for field in fields(config):
-        parser.add_argument("--" + field.name.replace("_", "-"), **_options(field, _without_none(hints[field.name])))
+        options = _options(field, _without_none(hints[field.name]))
+        if only_given and field.default is not MISSING:
+            options |= {
+                "default": argparse.SUPPRESS,
+                "help": options["help"].replace("%(default)s", str(field.default)),
+            }
+        parser.add_argument("--" + field.name.replace("_", "-"), **options)
 
 
 def _options(field: Field[Any], kind: Any) -> dict[str, Any]:

@@ -229,8 +229,13 @@ class Run:
         return checkpoints[-1].step if checkpoints else 0
 
     def _checkpoints(self) -> list[Checkpoint]:
-        found = [Checkpoint(int(path.name[5:]), path) for path in (self.folder / "checkpoints").glob("step-*")]
-        return sorted(found, key=lambda checkpoint: checkpoint.step)
+        return checkpoints_of(self.folder)
+
+
+def checkpoints_of(folder: Path) -> list[Checkpoint]:
+    """The checkpoints of a run folder, oldest first."""
+    found = [Checkpoint(int(path.name[5:]), path) for path in (folder / "checkpoints").glob("step-*")]
+    return sorted(found, key=lambda checkpoint: checkpoint.step)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -5,6 +5,9 @@ import math
 import os
 import re
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,10 @@ import torch
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
 from tests.recipes.toys import corpus, pretrain_config
-from wikirl.errors import ConfigError, CorpusError, RunError
+from wikirl.errors import BackboneError, ConfigError, CorpusError, RunError
+from wikirl.models.backbone import load_backbone
 from wikirl.recipes.pretrain import pretrain
+from wikirl.recipes.pretrain_settings import PRESETS, check_pretraining, from_preset, warmup_steps
 from wikirl.runs import read_metrics
 
 
@@ -124,12 +129,110 @@ def test_gpt2_files_as_tokenizer(tmp_path: Path) -> None:
     assert first("the old cat, naïve")["input_ids"] == second("the old cat, naïve")["input_ids"]
 
 
+def test_microbatches_add_up_to_the_batch(tmp_path: Path) -> None:
+    text = corpus(tmp_path)
+    for parts in (1, 2, 4):
+        pretrain(pretrain_config(text, num_microbatches=parts), tmp_path / str(parts), precision="float32")
+    whole, *others = (
+        [(line["language_loss"], line["gradient_norm"]) for line in read_metrics(tmp_path / str(parts) / "pretraining")]
+        for parts in (1, 2, 4)
+    )
+    for other in others:
+        np.testing.assert_allclose(other, whole, rtol=1e-4)
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """Started by torchrun, they see the same losses as one process at the same batch size."""
+    text = corpus(tmp_path)
+    flags = (
+        f"pretrain --corpus {text} --vocab-size 300 --hidden-size 16 --num-positions 32 --num-layers 2 --num-heads 2 "
+        "--num-steps 8 --eval-every 4 --checkpoint-every 4 --precision float32 --num-threads 1 --json"
+    ).split()
+    alone = subprocess.run(
+        [sys.executable, "-m", "wikirl.cli", *flags, "--out", str(tmp_path / "one")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    together = subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()),
+            "-m", "wikirl.cli", *flags, "--num-microbatches", "2", "--out", str(tmp_path / "two"),
+        ],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(alone.stdout)["num_tokens_seen"] == json.loads(together.stdout)["num_tokens_seen"]
+    one, two = ([line["language_loss"] for line in read_metrics(tmp_path / n / "pretraining")] for n in ("one", "two"))
+    assert len(one) == 8
+    np.testing.assert_allclose(two, one, atol=1e-5, rtol=0)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_steps_are_kept_and_sampled(tmp_path: Path) -> None:
+    pretrain(pretrain_config(corpus(tmp_path), keep_every=4), tmp_path / "out", precision="float32")
+    kept = sorted(path.name for path in (tmp_path / "out" / "steps").iterdir())
+    assert kept == ["step-4", "step-8"]
+    last, final = (load_backbone(str(tmp_path / "out" / name)).state_dict() for name in ("steps/step-8", "."))
+    assert all(torch.equal(last[name], value) for name, value in final.items())
+    assert AutoTokenizer.from_pretrained(tmp_path / "out" / "steps" / "step-4").eos_token_id == 0
+    scored = [line for line in read_metrics(tmp_path / "out" / "pretraining") if "samples" in line]
+    assert [line["step"] for line in scored] == [4, 8]
+    for line in scored:
+        assert len(line["samples"]) == 3
+        assert all(isinstance(sample, str) and "\n" not in sample for sample in line["samples"])
+        assert line["tokens_per_second"] > 0
+        assert 0 < line["matrix_rate_share"] < 2
+
+
+@pytest.mark.parametrize("spec", ["shuffled:{text}", "synthetic:markov:states=5,sequences=32"])
+def test_controls_are_pre_trained_like_text(tmp_path: Path, spec: str) -> None:
+    text = corpus(tmp_path)
+    config = pretrain_config(Path(spec.format(text=text)), num_steps=40, learning_rate=1e-2)
+    summary = pretrain(config, tmp_path / "out", precision="float32")
+    gpt = load_backbone(str(tmp_path / "out"))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert gpt.word_table is not None
+    if spec.startswith("synthetic"):
+        assert len(gpt.word_table) == 6
+        assert "held_out_bits_per_byte" not in summary
+        assert summary["held_out_loss"] < np.log(6)
+        assert "its last sequences" in card
+    else:
+        assert summary["held_out_bits_per_byte"] < 4
+        assert "shuffled:corpus.txt" in card
+
+
+def test_a_hub_that_cannot_be_reached_leaves_the_model_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    config = pretrain_config(corpus(tmp_path))
+    with pytest.raises(BackboneError, match="the model is whole"):
+        pretrain(config, tmp_path / "out", precision="float32", push_to_hub="nobody/nothing")
+    assert load_backbone(str(tmp_path / "out")).word_table is not None
+
+
+def test_presets_give_way_to_what_is_asked() -> None:
+    config = from_preset("chibit", corpus="text", num_steps=20_000)
+    assert (config.batch_size * config.num_positions, config.learning_rate, config.optimizer) == (65_536, 3e-4, "adamw")
+    assert (config.num_steps, config.vocab_size, config.weight_decay) == (20_000, 50_257, 0.01)
+    assert warmup_steps(80_000) == 4_000
+    assert warmup_steps(600_000) == 10_000
+    assert warmup_steps(1) == 1
+    for preset in PRESETS:
+        check_pretraining(from_preset(preset, corpus="text"))
+
+
 def test_what_cannot_work(tmp_path: Path) -> None:
     text = corpus(tmp_path)
     with pytest.raises(ConfigError, match="multiple of num_heads"):
         pretrain(pretrain_config(text, num_heads=3), tmp_path / "a")
     with pytest.raises(ConfigError, match="num_steps"):
         pretrain(pretrain_config(text, num_steps=0), tmp_path / "a")
+    with pytest.raises(ConfigError, match="multiple of 3 microbatches"):
+        pretrain(pretrain_config(text, num_microbatches=3), tmp_path / "a")
     with pytest.raises(CorpusError, match="nothing at"):
         pretrain(pretrain_config(tmp_path / "missing.txt"), tmp_path / "a")
     pretrain(pretrain_config(text, num_steps=1), tmp_path / "b", precision="float32")
@@ -138,7 +241,7 @@ def test_what_cannot_work(tmp_path: Path) -> None:
 
 
 def test_the_shipped_backbone_is_what_its_card_says() -> None:
-    from wikirl.models.backbone import CHIBIT, load_backbone
+    from wikirl.models.backbone import CHIBIT
 
     config = load_backbone("chibit").config
     assert (config.num_layers, config.hidden_size, config.num_heads, config.num_positions) == (3, 128, 1, 1024)

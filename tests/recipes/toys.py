@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from wikirl.recipes.pretrain import pretrain
-from wikirl.recipes.settings import FinetuneConfig, PretrainConfig
+from wikirl.recipes.pretrain_settings import PretrainConfig
+from wikirl.recipes.settings import FinetuneConfig
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
 from wikirl.trajectories.storage import save_dataset
 

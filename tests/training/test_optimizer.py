@@ -190,8 +190,7 @@ def test_state_of_another_model_is_refused() -> None:
 
 
 def toy_muon(parameters: list[nn.Parameter]) -> MuonAndAdamW:
-    rates = {"learning_rate": 0.1, "others_learning_rate": 0.02}
-    return MuonAndAdamW(parameters[:2], parameters[2:], **rates, weight_decay=0.2)
+    return MuonAndAdamW(parameters[:2], parameters[2:], learning_rate=0.1, others_learning_rate=0.02, weight_decay=0.2)
 
 
 def muon_parameters() -> list[nn.Parameter]:

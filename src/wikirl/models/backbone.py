@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel, GPT2Model
@@ -25,6 +26,9 @@ from wikirl.models.gpt import GPT, GPTConfig
 transformers_logging.disable_progress_bar()
 # Its report on loaded weights would follow our own one-line error.
 transformers_logging.set_verbosity_error()
+
+# Base of what the hub's HTTP library raises, whichever it is: httpx, or httpx2 in newer versions.
+_HTTP_ERROR = cast(type[Exception], HfHubHTTPError.__base__)
 
 CHIBIT = Path(__file__).parents[1] / "assets" / "chibit"
 # GPT-2 matrices are Conv1D (input × output) in Hugging Face's files, Linear (output × input) here.
@@ -155,6 +159,23 @@ def save_backbone(gpt: GPT, folder: Path, end_token: int, dtype: torch.dtype = t
     model.load_state_dict(state)
     model.to(dtype=dtype)  # type: ignore[call-arg]  # its decorator hides the signature
     model.save_pretrained(folder)
+
+
+def push_backbone(folder: Path, repository: str) -> None:
+    """Upload a folder that `pretrain` left to the Hugging Face hub, without its run folder and kept steps.
+
+    Raises:
+        BackboneError: not logged in, no network, or no such owner.
+    """
+    try:
+        hub = HfApi()
+        hub.create_repo(repository, exist_ok=True)
+        hub.upload_folder(folder_path=folder, repo_id=repository, ignore_patterns=["pretraining/*", "steps/*"])
+    except (OSError, ValueError, _HTTP_ERROR) as error:
+        raise BackboneError(
+            f"expected to be able to upload {folder} to {repository!r}; found: {_first_line(error)}; log in with "
+            "`hf auth login` and ask again: the model is whole, and will not be trained anew"
+        ) from error
 
 
 def with_dropout(gpt: GPT, *, embedding: float, attention: float, residual: float) -> GPT:

@@ -1,30 +1,26 @@
 """`wikirl pretrain`: text → byte-level BPE → packed ids → GPT-2-architecture language model → Hugging Face folder.
 
-The folder holds the model, its tokenizer and a model card; `pretraining/` inside it is the run folder.
-
-The file is longer than others so that the road from text to model can be read in one go.
+The folder holds the model, its tokenizer and a model card; `pretraining/` inside it is the run folder. Started by
+torchrun, several processes share each batch; the first writes all files.
 """
 
-import math
-import time
-from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from tokenizers import Tokenizer
-from torch import Tensor
 from tqdm import tqdm
 
 from wikirl.errors import ConfigError, RunError
-from wikirl.kernels import draw_dropout_from, keep_freed_memory
-from wikirl.models.backbone import CHIBIT, load_backbone, save_backbone, with_dropout
+from wikirl.kernels import keep_freed_memory
+from wikirl.models.backbone import CHIBIT, load_backbone, push_backbone, save_backbone, with_dropout
 from wikirl.models.gpt import GPT, GPTConfig
+from wikirl.recipes.language_session import LanguageSession, Texts
 from wikirl.recipes.model_card import Card, model_card
-from wikirl.recipes.settings import PretrainConfig, check_pretraining
+from wikirl.recipes.pretrain_settings import PretrainConfig, check_pretraining
 from wikirl.reproducibility import (
     choose_device,
     choose_precision,
@@ -32,9 +28,9 @@ from wikirl.reproducibility import (
     provenance,
     seed_everything,
 )
-from wikirl.runs import Run, interruptible, replacing_folder, write_json
+from wikirl.runs import Run, checkpoints_of, interruptible, replacing_folder, write_json
 from wikirl.text.corpora import HELD_OUT_EVERY, Corpus, open_corpus
-from wikirl.text.packing import BlockSampler, PackedText, evaluation_blocks, pack_corpus
+from wikirl.text.packing import PackedText, pack_corpus
 from wikirl.text.synthetic import SyntheticCorpus
 from wikirl.text.tokenizers import (
     end_token,
@@ -44,23 +40,25 @@ from wikirl.text.tokenizers import (
     tokenizer_of,
     train_tokenizer,
 )
-from wikirl.training.loop import StepMetrics, Term, train
-from wikirl.training.losses import next_token_loss
-from wikirl.training.optimizer import (
-    MuonAndAdamW,
-    Optimizer,
-    linear_decay_after_warmup,
-    load_optimizer_tensors,
-    make_optimizer,
-    optimizer_tensors,
-    parameter_groups,
-)
+from wikirl.training.processes import processes
 
 
 def pretrain(
-    config: PretrainConfig, out: Path | str, *, device: str = "auto", precision: str = "auto"
+    config: PretrainConfig,
+    out: Path | str,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    push_to_hub: str | None = None,
 ) -> dict[str, Any]:
     """Train a language model and leave a Hugging Face folder at `out`; continues a run that was cut short.
+
+    Args:
+        config: What to train on what.
+        out: Folder for the model.
+        device: auto, cpu or cuda.
+        precision: auto, float32 or bfloat16.
+        push_to_hub: Repository to upload the folder to as well, as `owner/name`.
 
     Returns:
         The held-out figures and what was spent.
@@ -69,40 +67,71 @@ def pretrain(
         ConfigError: a setting that cannot work.
         CorpusError: text or tokenizer cannot be read.
         RunError: `out` holds something else.
+        BackboneError: the hub does not take the folder, which is whole at `out` all the same.
     """
     keep_freed_memory()
-    check_pretraining(config)
     out = Path(out)
     device = choose_device(device)
     autocast = choose_precision(precision, device)
-    corpus = open_corpus(config.corpus)
-    resolved = {
-        **asdict(config),
-        "kind": "pretrain",
-        "corpus_fingerprint": corpus.fingerprint,
-        "precision": precision_name(autocast),
-    }
-    if (out / "config.json").exists() and not (out / "pretraining" / "config.json").exists():
-        raise RunError(
-            f"expected a new folder, or one that pretrain made; {out} holds another model; choose another --out"
-        )
-    with Run(out / "pretraining", resolved, provenance(config.seed)) as run:
-        tokenizer = _tokenizer(config, corpus, run)
-        text, held_out = _packed(config, corpus, tokenizer)
-        seed_everything(config.seed)
-        session = _Session(config, run, tokenizer, text, held_out, device, autocast)
-        with interruptible() as stopped:
-            for metrics in session.steps():
-                session.record(metrics)
-                if stopped():
-                    session.checkpoint(metrics.step)
-                    raise KeyboardInterrupt
-        return _finish(session, corpus, out)
+    with processes(device) as mine:
+        check_pretraining(config, mine.size)
+        corpus = open_corpus(config.corpus)
+        if (out / "config.json").exists() and not (out / "pretraining" / "config.json").exists():
+            raise RunError(
+                f"expected a new folder, or one that pretrain made; {out} holds another model; choose another --out"
+            )
+        resolved = {
+            **asdict(config),
+            "kind": "pretrain",
+            "corpus_fingerprint": corpus.fingerprint,
+            "precision": precision_name(autocast),
+        }
+        with ExitStack() as stack:
+            run = None
+            if mine.is_first:
+                run = stack.enter_context(Run(out / "pretraining", resolved, provenance(config.seed)))
+            with mine.first_alone():
+                tokenizer = _tokenizer(config, corpus, out / "pretraining" / "tokenizer")
+                training, held_out = _packed(config, corpus, tokenizer)
+            seed_everything(config.seed)
+            gpt = make_gpt(config, tokenizer.get_vocab_size())
+            words = None if isinstance(corpus, SyntheticCorpus) else tokenizer
+            session = LanguageSession(config, gpt, Texts(training, held_out, words), mine, device, autocast)
+            _train(session, run, out, tokenizer)
+            summary = _summary(session)
+            if run:
+                _leave_model(session, tokenizer, _card(session, tokenizer, corpus, precision_name(autocast)), out)
+                write_json(run.folder / "summary.json", summary)
+                if push_to_hub:
+                    push_backbone(out, push_to_hub)
+            return summary
 
 
-def _tokenizer(config: PretrainConfig, corpus: Corpus, run: Run) -> Tokenizer:
-    """The tokenizer asked for, kept in the run so that a resumed one has the same."""
-    folder = run.folder / "tokenizer"
+def _train(session: LanguageSession, run: Run | None, out: Path, tokenizer: Tokenizer) -> None:
+    """All steps from where the run stands; the first process logs, scores and saves."""
+    config, mine = session.config, session.processes
+    with mine.first_alone():  # the first drops what a killed run logged after its last checkpoint
+        saved = run.resume() if run else next(iter(checkpoints_of(out / "pretraining")[-1:]), None)
+    session.resume(saved)
+    with interruptible() as stopped:
+        for metrics in session.steps():
+            step = metrics.step
+            if run:
+                run.log(session.figures_line(metrics))
+            stop = mine.any(stopped())
+            if run:
+                if stop or step % config.checkpoint_every == 0 or step == config.num_steps:
+                    session.checkpoint(run, step)
+                if config.keep_every and step % config.keep_every == 0:
+                    with replacing_folder(out / "steps" / f"step-{step}") as temporary:
+                        save_backbone(session.gpt, temporary, end_token(tokenizer), torch.float16)
+                        save_tokenizer(tokenizer, temporary, config.num_positions)
+            if stop:
+                raise KeyboardInterrupt
+
+
+def _tokenizer(config: PretrainConfig, corpus: Corpus, folder: Path) -> Tokenizer:
+    """The tokenizer asked for, kept in the run so that a resumed one, and every process, has the same."""
     if folder.is_dir():
         return load_tokenizer(folder)
     if config.start:
@@ -126,146 +155,7 @@ def _packed(config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer) -> tup
     return pack_corpus(corpus, "training", tokenizer), pack_corpus(corpus, "held-out", tokenizer)
 
 
-class _Session:
-    """One process's share of a pre-training run: the objects that live as long as it does."""
-
-    def __init__(
-        self,
-        config: PretrainConfig,
-        run: Run,
-        tokenizer: Tokenizer,
-        text: PackedText,
-        held_out: PackedText,
-        device: str,
-        autocast: torch.dtype | None,
-    ) -> None:
-        self.config, self.run, self.tokenizer, self.text, self.held_out = (
-            config,
-            run,
-            tokenizer,
-            text,
-            held_out,
-        )
-        self.device, self.autocast = device, autocast
-        self.model = _model(config, tokenizer.get_vocab_size()).to(device)
-        self.blocks = BlockSampler(text, config.num_positions, config.batch_size, config.seed)
-        self.optimizer = _optimizer(config, self.model)
-        self.dropout = torch.Generator(device).manual_seed(config.seed)
-        draw_dropout_from(self.model, [self.dropout])
-        self.done, self.seconds_before = 0, 0.0
-        self.figures: dict[str, float] = {}
-        if saved := run.resume():
-            self.model.load_state_dict(saved.tensors("model"))
-            load_optimizer_tensors(self.optimizer, saved.tensors("optimizer"))
-            self.dropout.set_state(saved.tensors("random")["dropout"])
-            self.done, self.seconds_before = saved.step, saved.state["seconds"]
-        self.started = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock seconds spent on this run, over all its processes."""
-        return self.seconds_before + time.monotonic() - self.started
-
-    def loss(self, ids: Int[Tensor, "B L"], first_position: int = 0, first_scored: int = 0) -> Tensor:
-        """Mean nats per token of a batch of blocks, over the targets from `first_scored` on."""
-        ids = ids.to(self.device)
-        with torch.autocast(torch.device(self.device).type, self.autocast, enabled=self.autocast is not None):
-            hidden = self.model(self.model.embed_tokens(ids[:, :-1], first_position))
-            assert self.model.wte is not None
-            scored = hidden[:, first_scored:].to(self.autocast or hidden.dtype)
-            return next_token_loss(scored, self.model.wte.weight, ids[:, 1 + first_scored :])
-
-    def objective(self, step: int) -> dict[str, Term]:
-        """Next-token loss of a step's blocks; short ones take the parts of the position table in turn.
-
-        Source: Press et al. 2021 (Shortformer), section 3: short inputs first, full length at the end.
-        """
-        config = self.config
-        ids = self.blocks.batch(step - 1)
-        if config.short_blocks == 1 or step > config.short_share * config.num_steps:
-            return {"language_loss": Term(self.loss(ids))}
-        length = config.num_positions // config.short_blocks
-        short = ids.unfold(1, length + 1, length).flatten(0, 1)
-        return {"language_loss": Term(self.loss(short, step % config.short_blocks * length))}
-
-    def steps(self) -> Iterator[StepMetrics]:
-        """Train from where the run stands to its end, under a progress bar."""
-        config = self.config
-        self.model.train()
-        schedule = linear_decay_after_warmup(math.ceil(0.05 * config.num_steps), config.num_steps)
-        steps = train(
-            self.objective, self.optimizer, schedule,
-            num_steps=config.num_steps, first_step=self.done + 1, clip_norm=config.clip_norm,
-        )  # fmt: skip
-        with tqdm(
-            steps, total=config.num_steps, initial=self.done, desc="pretrain", unit="step", dynamic_ncols=True
-        ) as bar:
-            for metrics in bar:
-                bar.set_postfix(loss=f"{metrics.loss:.3f}", refresh=False)
-                yield metrics
-
-    def record(self, metrics: StepMetrics) -> None:
-        """Log the step; evaluate and save when it is time."""
-        config = self.config
-        line: dict[str, Any] = {
-            "step": metrics.step,
-            "language_loss": metrics.loss,
-            "gradient_norm": metrics.gradient_norm,
-            "learning_rate": metrics.learning_rate,
-            "num_tokens": metrics.step * config.batch_size * config.num_positions,
-            "seconds": round(self.seconds, 3),
-        }
-        if metrics.step % config.eval_every == 0 or metrics.step == config.num_steps:
-            self.figures = self.evaluate()
-            line |= self.figures
-        self.run.log(line)
-        if metrics.step % config.checkpoint_every == 0 or metrics.step == config.num_steps:
-            self.checkpoint(metrics.step)
-
-    def checkpoint(self, step: int) -> None:
-        """Save everything a later process needs to continue."""
-        tensors = {
-            "model": self.model.state_dict(),
-            "optimizer": optimizer_tensors(self.optimizer),
-            "random": {"dropout": self.dropout.get_state()},
-        }
-        self.run.save_checkpoint(step, tensors, {"seconds": self.seconds})
-
-    @torch.no_grad()
-    def evaluate(self) -> dict[str, float]:
-        """Held-out figures: nats and perplexity per token, bits per byte of UTF-8 text."""
-        self.model.eval()
-        nats, tokens = 0.0, 0
-        for ids, first in evaluation_blocks(self.held_out, self.config.num_positions, self.config.batch_size):
-            count = ids[:, 1 + first :].numel()
-            nats += self.loss(ids, first_scored=first).item() * count
-            tokens += count
-        self.model.train()
-        per_token = nats / tokens
-        figures = {"held_out_loss": per_token, "held_out_perplexity": math.exp(per_token)}
-        if self.held_out.num_bytes:
-            bits = per_token * self.held_out.num_tokens / math.log(2)
-            figures["held_out_bits_per_byte"] = bits / self.held_out.num_bytes
-        return figures
-
-
-def _optimizer(config: PretrainConfig, model: GPT) -> Optimizer:
-    if config.optimizer == "adamw":
-        groups = parameter_groups(
-            "uniform", list(model.parameters()), [], None,
-            learning_rate=config.learning_rate, backbone_learning_rate=None, weight_decay=config.weight_decay,
-        )  # fmt: skip
-        return make_optimizer(groups, betas=(0.9, 0.95))
-    matrices = [parameter for parameter in model.h.parameters() if parameter.ndim == 2]
-    chosen = {id(parameter) for parameter in matrices}
-    return MuonAndAdamW(
-        matrices, [parameter for parameter in model.parameters() if id(parameter) not in chosen],
-        learning_rate=config.learning_rate, others_learning_rate=config.table_learning_rate,
-        weight_decay=config.weight_decay,
-    )  # fmt: skip
-
-
-def _model(config: PretrainConfig, vocab_size: int) -> GPT:
+def make_gpt(config: PretrainConfig, vocab_size: int) -> GPT:
     """A model of the sizes asked for, or the one to go on from."""
     if config.start is None:
         return GPT(
@@ -293,37 +183,46 @@ def _model(config: PretrainConfig, vocab_size: int) -> GPT:
     return model
 
 
-def _finish(session: _Session, corpus: Corpus, out: Path) -> dict[str, Any]:
-    """Write the Hugging Face folder, its card and the figures."""
-    config, run_folder = session.config, session.run.folder
-    summary = {
-        **(session.figures or session.evaluate()),
-        "num_parameters": sum(parameter.numel() for parameter in session.model.parameters()),
+def _summary(session: LanguageSession) -> dict[str, Any]:
+    config, texts = session.config, session.texts
+    return {
+        **(session.figures or (session.evaluate() if session.processes.is_first else {})),
+        "num_parameters": sum(parameter.numel() for parameter in session.gpt.parameters()),
         "num_tokens_seen": config.num_steps * config.batch_size * config.num_positions,
-        "num_tokens_corpus": session.text.num_tokens,
-        "num_bytes_held_out": session.held_out.num_bytes,
+        "num_tokens_corpus": texts.training.num_tokens,
+        "num_bytes_held_out": texts.held_out.num_bytes,
         "minutes": round(session.seconds / 60, 1),
     }
-    card = Card(
-        config=asdict(config),
-        architecture=asdict(session.model.config),
-        corpus=f"{corpus.name} (fingerprint {corpus.fingerprint}): {_size(session.text)}",
-        held_out=f"{_held_out_name(config, corpus)}: {_size(session.held_out)}",
-        vocab_size=session.tokenizer.get_vocab_size(),
-        precision=precision_name(session.autocast),
-        summary=summary,
-        provenance=provenance(config.seed),
+
+
+def _card(session: LanguageSession, tokenizer: Tokenizer, corpus: Corpus, precision: str) -> str:
+    config, texts = session.config, session.texts
+    return model_card(
+        Card(
+            config=asdict(config),
+            architecture=asdict(session.gpt.config),
+            corpus=f"{corpus.name} (fingerprint {corpus.fingerprint}): {_size(texts.training)}",
+            held_out=f"{_held_out_name(config, corpus)}: {_size(texts.held_out)}",
+            vocab_size=tokenizer.get_vocab_size(),
+            precision=precision,
+            summary=_summary(session),
+            provenance=provenance(config.seed),
+        )
     )
-    # Made whole beside its place, then moved, config.json last: without it nothing takes the folder for a model.
-    with TemporaryDirectory(dir=run_folder) as temporary:
+
+
+def _leave_model(session: LanguageSession, tokenizer: Tokenizer, card: str, out: Path) -> None:
+    """Write the Hugging Face folder whole beside its place, then move it, config.json last.
+
+    Without config.json nothing takes the folder for a model.
+    """
+    with TemporaryDirectory(dir=out / "pretraining") as temporary:
         made = Path(temporary)
-        save_backbone(session.model.cpu(), made, end_token(session.tokenizer), torch.float16)
-        save_tokenizer(session.tokenizer, made, config.num_positions)
-        (made / "README.md").write_text(model_card(card))
+        save_backbone(session.gpt, made, end_token(tokenizer), torch.float16)
+        save_tokenizer(tokenizer, made, session.config.num_positions)
+        (made / "README.md").write_text(card)
         for file in sorted(made.iterdir(), key=lambda file: file.name == "config.json"):
             file.replace(out / file.name)
-    write_json(run_folder / "summary.json", summary)
-    return summary
 
 
 def _held_out_name(config: PretrainConfig, corpus: Corpus) -> str:

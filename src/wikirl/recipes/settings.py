@@ -1,4 +1,4 @@
-"""One frozen value that fully describes a run, of pre-training or fine-tuning, and the recipes that fill it in.
+"""One frozen value that fully describes a fine-tuning run, and the recipes that fill it in.
 
 `fair` (default): every starting point trains identically; only the starting weights differ. `paper` and `released` add
 the paper's tricks to any starting point, scratch too. A setting given by the user always wins over its recipe.
@@ -11,7 +11,6 @@ from typing import Any, Literal
 from wikirl.errors import ConfigError
 from wikirl.evaluation.environments import EnvironmentSpec
 from wikirl.evaluation.scores import task_constants
-from wikirl.kernels import Activation
 from wikirl.models.decision_transformer import Freeze, TimestepPlacement
 from wikirl.training.optimizer import Grouping
 from wikirl.trajectories.dataset import TrajectoryDataset
@@ -140,69 +139,23 @@ def _check(config: FinetuneConfig) -> None:
         "num_steps", "batch_size", "context_length", "num_clusters", "cotraining_batch_size", "eval_episodes",
         "eval_every", "checkpoint_every", "anneal_steps", "max_timesteps",
     )  # fmt: skip
-    _require(config, at_least_one, lambda value: value >= 1, "of at least 1")
+    require(config, at_least_one, lambda value: value >= 1, "of at least 1")
     not_negative = ("seed", "evaluation_seed", "warmup_steps", "clip_norm", "weight_decay")
-    _require(config, not_negative, lambda value: value >= 0, "of at least 0")
-    _require(config, ("learning_rate", "backbone_learning_rate", "return_scale"), lambda value: value > 0, "above 0")
+    require(config, not_negative, lambda value: value >= 0, "of at least 0")
+    require(config, ("learning_rate", "backbone_learning_rate", "return_scale"), lambda value: value > 0, "above 0")
     shares = ("embedding_dropout", "attention_dropout", "residual_dropout", "held_out_fraction")
-    _require(config, shares, lambda value: 0 <= value < 1, "from 0 up to, not including, 1")
+    require(config, shares, lambda value: 0 <= value < 1, "from 0 up to, not including, 1")
     if config.target_returns == ():
         raise ConfigError("expected at least one target_return; found none")
 
 
-def _require(config: object, names: tuple[str, ...], holds: Callable[[Any], bool], words: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not holds(value):
-            raise ConfigError(f"expected {name} {words}; found {value}")
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Everything that decides what `pretrain` makes."""
-
-    corpus: str = field(metadata={"help": "a text file or folder, shuffled:TEXT, synthetic:iid, :markov, :brackets"})
-    held_out: str | None = setting(None, "text for the held-out figures; default: every 100th document of the corpus")
-    start: str | None = setting(None, "go on from this backbone, with its tokenizer and sizes; default: random weights")
-    tokenizer: str | None = setting(None, "chibit, or a folder with tokenizer.json or GPT-2's files; default: learnt")
-    vocab_size: int = setting(8192, "entries of the BPE that is learnt")
-    num_layers: int = setting(3, "transformer blocks")
-    num_heads: int = setting(1, "attention heads per block")
-    hidden_size: int = setting(128, "width of the residual stream")
-    num_positions: int = setting(1024, "context length and rows of the position table")
-    activation: Activation = setting("relu", "non-linearity of the feed-forward layers")
-    dropout: float = setting(0.0, "all three dropout rates")
-    batch_size: int = setting(4, "blocks of num_positions tokens a step")
-    short_blocks: int = setting(4, "cut each block into this many at first, which is faster; 1 for never")
-    short_share: float = setting(0.8, "share of the steps on short blocks")
-    num_steps: int = setting(7000, "updates")
-    optimizer: Literal["muon", "adamw"] = setting("muon", "muon: for the blocks' matrices, with adamw for the rest")
-    learning_rate: float = setting(
-        4e-3, "peak rate of matrices, or of all with adamw; 5 %% warm-up, then linear to zero"
-    )
-    table_learning_rate: float = setting(6e-3, "peak rate of all else under muon")
-    weight_decay: float = setting(0.01, "decoupled weight decay")
-    clip_norm: float = setting(1.0, "largest gradient norm")
-    eval_every: int = setting(1000, "steps between held-out figures")
-    checkpoint_every: int = setting(200, "steps between checkpoints")
-    seed: int = setting(0, "seed of weights and block order")
-    attribution: str = setting("", "source and licence of the text, for the model card")
-
-
-def check_pretraining(config: PretrainConfig) -> None:
-    """Refuse settings that cannot work.
+def require(config: object, names: tuple[str, ...], holds: Callable[[Any], bool], words: str) -> None:
+    """Refuse a configuration in which a named setting is neither None nor as it must be.
 
     Raises:
         ConfigError: names the setting.
     """
-    counts = ("num_layers", "num_heads", "hidden_size", "num_positions", "batch_size", "num_steps", "eval_every")
-    _require(config, (*counts, "checkpoint_every"), lambda value: value >= 1, "of at least 1")
-    if config.hidden_size % config.num_heads:
-        raise ConfigError(
-            f"expected hidden_size to be a multiple of num_heads; found {config.hidden_size} and {config.num_heads}"
-        )
-    if config.short_blocks < 1 or config.num_positions % config.short_blocks:
-        raise ConfigError(f"expected short_blocks to divide num_positions; found {config.short_blocks}")
-    _require(config, ("seed", "weight_decay", "clip_norm"), lambda value: value >= 0, "of at least 0")
-    _require(config, ("learning_rate", "table_learning_rate"), lambda value: value > 0, "above 0")
-    _require(config, ("dropout", "short_share"), lambda value: 0 <= value <= 1, "from 0 to 1")
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not holds(value):
+            raise ConfigError(f"expected {name} {words}; found {value}")

@@ -147,10 +147,11 @@ class MuonAndAdamW:
         learning_rate: float,
         others_learning_rate: float,
         weight_decay: float,
+        betas: tuple[float, float] = (0.9, 0.95),
     ) -> None:
         muon = torch.optim.Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         groups = [{"params": list(others), "lr": others_learning_rate, "weight_decay": weight_decay}]
-        self._parts: tuple[torch.optim.Optimizer, ...] = (muon, make_optimizer(groups, betas=(0.9, 0.95)))
+        self._parts: tuple[torch.optim.Optimizer, ...] = (muon, make_optimizer(groups, betas=betas))
         self._first = len(matrices)
         for group in muon.param_groups:
             group["peak_lr"] = group["lr"]
