@@ -137,11 +137,11 @@ def test_what_cannot_work(tmp_path: Path) -> None:
 
 
 def test_the_shipped_backbone_is_what_its_card_says() -> None:
-    from wikirl.models.backbone import CHIBIT, load_backbone
+    from wikirl.models.backbone import CHIBIT, load_gpt
 
-    config = load_backbone("chibit").config
+    config = load_gpt("chibit").config
     assert (config.num_layers, config.hidden_size, config.num_heads, config.num_positions) == (3, 128, 1, 1024)
     assert sum(file.stat().st_size for file in CHIBIT.iterdir()) < 16e6
     card = (CHIBIT / "README.md").read_text()
     assert "CC BY-SA" in card
-    assert np.isfinite(load_backbone("chibit").wte.weight.detach().numpy()).all()  # type: ignore[union-attr]
+    assert np.isfinite(load_gpt("chibit").wte.weight.detach().numpy()).all()  # type: ignore[union-attr]

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from wikirl.errors import ConfigError, CorpusError, RunError
 from wikirl.kernels import draw_dropout_from, keep_freed_memory
-from wikirl.models.backbone import CHIBIT, load_backbone, save_backbone, with_dropout
+from wikirl.models.backbone import CHIBIT, load_gpt, save_backbone
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.recipes.model_card import Card, model_card
 from wikirl.recipes.settings import PretrainConfig, check_pretraining
@@ -290,8 +290,8 @@ def _model(config: PretrainConfig, vocab_size: int) -> GPT:
                 residual_dropout=config.dropout,
             )
         )
-    model = with_dropout(
-        load_backbone(config.start), embedding=config.dropout, attention=config.dropout, residual=config.dropout
+    model = load_gpt(config.start).with_dropout(
+        embedding=config.dropout, attention=config.dropout, residual=config.dropout
     )
     if model.config.num_positions < config.num_positions or model.config.vocab_size < vocab_size:
         raise ConfigError(
