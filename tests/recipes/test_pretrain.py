@@ -138,7 +138,7 @@ def test_microbatches_add_up_to_the_batch(tmp_path: Path) -> None:
         for parts in (1, 2, 4)
     )
     for other in others:
-        np.testing.assert_allclose(other, whole, rtol=1e-4)
+        np.testing.assert_allclose(other, whole, rtol=1e-3)
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
@@ -150,14 +150,14 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     ).split()
     alone = subprocess.run(
         [sys.executable, "-m", "wikirl.cli", *flags, "--out", str(tmp_path / "one")],
-        capture_output=True, text=True, check=True,
+        capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     together = subprocess.run(
         [
             sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()),
             "-m", "wikirl.cli", *flags, "--num-microbatches", "2", "--out", str(tmp_path / "two"),
         ],
-        capture_output=True, text=True, check=True,
+        capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     assert json.loads(alone.stdout)["num_tokens_seen"] == json.loads(together.stdout)["num_tokens_seen"]
     one, two = ([line["language_loss"] for line in read_metrics(tmp_path / n / "pretraining")] for n in ("one", "two"))
@@ -241,11 +241,11 @@ def test_what_cannot_work(tmp_path: Path) -> None:
 
 
 def test_the_shipped_backbone_is_what_its_card_says() -> None:
-    from wikirl.models.backbone import CHIBIT
+    from wikirl.models.backbone import CHIBIT, load_gpt
 
-    config = load_backbone("chibit").config
+    config = load_gpt("chibit").config
     assert (config.num_layers, config.hidden_size, config.num_heads, config.num_positions) == (3, 128, 1, 1024)
     assert sum(file.stat().st_size for file in CHIBIT.iterdir()) < 16e6
     card = (CHIBIT / "README.md").read_text()
     assert "CC BY-SA" in card
-    assert np.isfinite(load_backbone("chibit").wte.weight.detach().numpy()).all()  # type: ignore[union-attr]
+    assert np.isfinite(load_gpt("chibit").wte.weight.detach().numpy()).all()  # type: ignore[union-attr]

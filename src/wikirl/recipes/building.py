@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from wikirl.errors import ConfigError
-from wikirl.models.backbone import CHIBIT, load_backbone, with_dropout
+from wikirl.models.backbone import CHIBIT, load_backbone
 from wikirl.models.decision_transformer import ActionScaler, DecisionTransformer, DecisionTransformerConfig, Normalizer
 from wikirl.models.gpt import GPT, GPTConfig
+from wikirl.models.sequence_model import Backbone
 from wikirl.models.word_clusters import word_clusters
 from wikirl.recipes.settings import FinetuneConfig
 from wikirl.reproducibility import seed_everything
@@ -23,29 +24,57 @@ from wikirl.trajectories.dataset import TrajectoryDataset
 TEXT_BLOCK = 1024
 
 
-def make_backbone(config: FinetuneConfig) -> GPT:
+def make_backbone(config: FinetuneConfig) -> Backbone:
     """The sequence model to start from, under the run's dropout rates.
 
     `scratch` takes only the architecture of what it is compared with, its tables included, and draws its weights from
     the seed.
+
+    Raises:
+        BackboneError: it cannot be loaded.
+        ConfigError: it lacks what the run asks of it.
     """
     seed_everything(config.seed)
     if config.backbone == "scratch":
         # DT's own: 3 layers, 1 head, width 128, ReLU, 1024 positions, no words (facts 2.1, Q19)
-        gpt = GPT(GPTConfig()) if config.architecture == "dt" else GPT(load_backbone(config.architecture).config)
+        backbone = GPT(GPTConfig()) if config.architecture == "dt" else load_backbone(config.architecture).fresh()
     else:
-        gpt = load_backbone(config.backbone)
+        backbone = load_backbone(config.backbone)
+    _require_what_is_asked(config, backbone)
     assert config.residual_dropout is not None
-    return with_dropout(
-        gpt,
+    return backbone.with_dropout(
         embedding=config.embedding_dropout,
         attention=config.attention_dropout,
         residual=config.residual_dropout,
     )
 
 
+def _require_what_is_asked(config: FinetuneConfig, backbone: Backbone) -> None:
+    name = starting_point(config)
+    if config.share_positions and backbone.position_table is None:
+        raise ConfigError(
+            f"expected a backbone with a position table to share as timestep table; {name} has none; "
+            "use --no-share-positions"
+        )
+    if config.cotraining_corpus is not None and not isinstance(backbone, GPT):
+        raise ConfigError(
+            f"expected a backbone of the GPT-2 family to go on modelling text; {name} is of another; "
+            "leave --cotraining-corpus out"
+        )
+    if backbone.max_length is not None and 3 * config.context_length > backbone.max_length:
+        raise ConfigError(
+            f"expected windows of at most {backbone.max_length} tokens, as {name} takes; found "
+            f"{3 * config.context_length}, three for each step; use --context-length {backbone.max_length // 3} or less"
+        )
+
+
+def starting_point(config: FinetuneConfig) -> str:
+    """Whose architecture the run has."""
+    return config.architecture if config.backbone == "scratch" else config.backbone
+
+
 def make_model(
-    config: FinetuneConfig, dataset: TrajectoryDataset, backbone: GPT
+    config: FinetuneConfig, dataset: TrajectoryDataset, backbone: Backbone
 ) -> tuple[DecisionTransformer, Tensor | None]:
     """The Decision Transformer around a backbone, and the cluster centres it is aligned to (None without alignment).
 
@@ -54,10 +83,10 @@ def make_model(
     """
     centres = None
     if config.alignment != "none":
-        if backbone.wte is None:
+        if backbone.word_table is None:
             raise ConfigError("alignment needs a backbone with word embeddings; found none; use --alignment none")
-        clusters = min(config.num_clusters, len(backbone.wte.weight))
-        centres = word_clusters(backbone.wte.weight, clusters, cache=cache_folder())
+        clusters = min(config.num_clusters, len(backbone.word_table))
+        centres = word_clusters(backbone.word_table, clusters, cache=cache_folder())
     backbone.drop_tables(
         words=config.cotraining_corpus is None,
         positions=not config.share_positions and config.cotraining_corpus is None,
@@ -108,11 +137,12 @@ def _scaler(dataset: TrajectoryDataset) -> ActionScaler:
     return ActionScaler(low, high)
 
 
-def text_blocks(config: FinetuneConfig, backbone: GPT) -> BlockSampler | None:
+def text_blocks(config: FinetuneConfig, backbone: Backbone) -> BlockSampler | None:
     """Blocks of the co-training corpus in the backbone's own vocabulary; None without co-training."""
     if config.cotraining_corpus is None:
         return None
-    name = config.architecture if config.backbone == "scratch" else config.backbone
+    assert isinstance(backbone, GPT)  # make_backbone saw to it
+    name = starting_point(config)
     tokenizer = tokenizer_of(str(CHIBIT) if name == "chibit" else name)
     if tokenizer.get_vocab_size() > backbone.config.vocab_size:
         raise ConfigError(

@@ -24,6 +24,7 @@ from wikirl.models.acting import DecisionTransformerPolicy
 from wikirl.models.backbone import weights_fingerprint
 from wikirl.models.bundle import save_policy
 from wikirl.models.gpt import GPT
+from wikirl.models.sequence_model import Backbone
 from wikirl.recipes.building import make_backbone, make_model, optimizer_groups, text_blocks
 from wikirl.recipes.evaluate import check_fit, evaluation_entry, held_out_error, score, split
 from wikirl.recipes.objective import TrajectoryObjective, record
@@ -91,7 +92,7 @@ class Prepared:
     config: FinetuneConfig
     resolved: dict[str, Any]
     dataset: TrajectoryDataset
-    backbone: GPT
+    backbone: Backbone
     autocast: torch.dtype | None
 
 
@@ -205,6 +206,7 @@ class Session:
         ids = ids.to(self.device)
         with torch.autocast(torch.device(self.device).type, self.autocast, enabled=self.autocast is not None):
             gpt = self.model.backbone
+            assert isinstance(gpt, GPT)  # make_backbone saw to it
             assert gpt.wte is not None
             hidden = gpt(gpt.embed_tokens(ids[:, :-1]))
             return next_token_loss(hidden.to(self.autocast or hidden.dtype), gpt.wte.weight, ids[:, 1:])

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wikirl.kernels import draw_dropout_from
-from wikirl.models.gpt import GPT, LAST
+from wikirl.models.gpt import GPT
+from wikirl.models.sequence_model import LAST
 from wikirl.recipes.pretrain_settings import PretrainConfig, warmup_steps
 from wikirl.runs import Checkpoint, Run
 from wikirl.text.packing import BlockSampler, PackedText, evaluation_blocks

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from wikirl.errors import ConfigError, RunError
 from wikirl.kernels import keep_freed_memory
-from wikirl.models.backbone import CHIBIT, load_backbone, push_backbone, save_backbone, with_dropout
+from wikirl.models.backbone import CHIBIT, load_gpt, push_backbone, save_backbone
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.recipes.language_session import LanguageSession, Texts
 from wikirl.recipes.model_card import Card, model_card
@@ -40,7 +40,7 @@ from wikirl.text.tokenizers import (
     tokenizer_of,
     train_tokenizer,
 )
-from wikirl.training.processes import processes
+from wikirl.training.processes import Processes, processes
 
 
 def pretrain(
@@ -70,41 +70,50 @@ def pretrain(
         BackboneError: the hub does not take the folder, which is whole at `out` all the same.
     """
     keep_freed_memory()
-    out = Path(out)
     device = choose_device(device)
-    autocast = choose_precision(precision, device)
     with processes(device) as mine:
-        check_pretraining(config, mine.size)
-        corpus = open_corpus(config.corpus)
-        if (out / "config.json").exists() and not (out / "pretraining" / "config.json").exists():
-            raise RunError(
-                f"expected a new folder, or one that pretrain made; {out} holds another model; choose another --out"
-            )
-        resolved = {
-            **asdict(config),
-            "kind": "pretrain",
-            "corpus_fingerprint": corpus.fingerprint,
-            "precision": precision_name(autocast),
-        }
-        with ExitStack() as stack:
-            run = None
-            if mine.is_first:
-                run = stack.enter_context(Run(out / "pretraining", resolved, provenance(config.seed)))
-            with mine.first_alone():
-                tokenizer = _tokenizer(config, corpus, out / "pretraining" / "tokenizer")
-                training, held_out = _packed(config, corpus, tokenizer)
-            seed_everything(config.seed)
-            gpt = make_gpt(config, tokenizer.get_vocab_size())
-            words = None if isinstance(corpus, SyntheticCorpus) else tokenizer
-            session = LanguageSession(config, gpt, Texts(training, held_out, words), mine, device, autocast)
-            _train(session, run, out, tokenizer)
-            summary = _summary(session)
-            if run:
-                _leave_model(session, tokenizer, _card(session, tokenizer, corpus, precision_name(autocast)), out)
-                write_json(run.folder / "summary.json", summary)
-                if push_to_hub:
-                    push_backbone(out, push_to_hub)
-            return summary
+        return _pretrain(config, Path(out), mine, device, choose_precision(precision, device), push_to_hub)
+
+
+def _pretrain(
+    config: PretrainConfig,
+    out: Path,
+    mine: Processes,
+    device: str,
+    autocast: torch.dtype | None,
+    push_to_hub: str | None,
+) -> dict[str, Any]:
+    check_pretraining(config, mine.size)
+    corpus = open_corpus(config.corpus)
+    if (out / "config.json").exists() and not (out / "pretraining" / "config.json").exists():
+        raise RunError(
+            f"expected a new folder, or one that pretrain made; {out} holds another model; choose another --out"
+        )
+    resolved = {
+        **asdict(config),
+        "kind": "pretrain",
+        "corpus_fingerprint": corpus.fingerprint,
+        "precision": precision_name(autocast),
+    }
+    with ExitStack() as stack:
+        run = None
+        if mine.is_first:
+            run = stack.enter_context(Run(out / "pretraining", resolved, provenance(config.seed)))
+        with mine.first_alone():
+            tokenizer = _tokenizer(config, corpus, out / "pretraining" / "tokenizer")
+            training, held_out = _packed(config, corpus, tokenizer)
+        seed_everything(config.seed)
+        gpt = make_gpt(config, tokenizer.get_vocab_size())
+        words = None if isinstance(corpus, SyntheticCorpus) else tokenizer
+        session = LanguageSession(config, gpt, Texts(training, held_out, words), mine, device, autocast)
+        _train(session, run, out, tokenizer)
+        summary = _summary(session)
+        if run:
+            _leave_model(session, tokenizer, _card(session, tokenizer, corpus, precision_name(autocast)), out)
+            write_json(run.folder / "summary.json", summary)
+            if push_to_hub:
+                push_backbone(out, push_to_hub)
+        return summary
 
 
 def _train(session: LanguageSession, run: Run | None, out: Path, tokenizer: Tokenizer) -> None:
@@ -172,8 +181,8 @@ def make_gpt(config: PretrainConfig, vocab_size: int) -> GPT:
                 residual_dropout=config.dropout,
             )
         )
-    model = with_dropout(
-        load_backbone(config.start), embedding=config.dropout, attention=config.dropout, residual=config.dropout
+    model = load_gpt(config.start).with_dropout(
+        embedding=config.dropout, attention=config.dropout, residual=config.dropout
     )
     if model.config.num_positions < config.num_positions or model.config.vocab_size < vocab_size:
         raise ConfigError(

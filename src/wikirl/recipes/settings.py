@@ -31,7 +31,7 @@ class FinetuneConfig:
 
     dataset: str = field(metadata={"help": "builtin:NAME, file:PATH, minari:ID or d4rl:NAME"})
     environment: str | None = setting(None, "Gymnasium id to score in, e.g. Hopper-v5; default: held-out error only")
-    backbone: str = setting("chibit", "scratch, chibit, a Hugging Face folder, or a Hugging Face id (GPT-2 family)")
+    backbone: str = setting("chibit", "scratch, chibit, or a causal decoder: Hugging Face folder or id")
     architecture: str = setting("chibit", "with --backbone scratch: whose architecture, by the same names, or dt")
     recipe: Recipe = setting("fair", "fair: same training for all; paper, released: with the paper's tricks")
     seed: int = setting(0, "seed of weights, batches and dropout")
