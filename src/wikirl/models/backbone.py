@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from wikirl.errors import BackboneError
 from wikirl.kernels import Activation
 from wikirl.models.gpt import GPT, GPTConfig
+from wikirl.models.perturbed import perturb, perturbation_of
 
 # It would draw over our own bars.
 transformers_logging.disable_progress_bar()
@@ -31,15 +32,26 @@ CHIBIT = Path(__file__).parents[1] / "assets" / "chibit"
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 
 
-def load_backbone(name: str) -> GPT:
+def load_backbone(name: str, seed: int | None = None) -> GPT:
     """A pre-trained backbone.
 
     Args:
-        name: `chibit` (shipped), a folder in Hugging Face format, or a Hugging Face id of the GPT-2 family.
+        name: `chibit` (shipped), a folder in Hugging Face format, or a Hugging Face id of the GPT-2 family; or one of
+            these disturbed, as perturbed.py spells it.
+        seed: What disturbed weights are drawn from; of no effect on others.
 
     Raises:
-        BackboneError: nothing is there, it cannot be read, or it is not of the GPT-2 family.
+        BackboneError: nothing is there, it cannot be read, it is not of the GPT-2 family, or it lacks a seed.
     """
+    if perturbation := perturbation_of(name):
+        if seed is None:
+            raise BackboneError(
+                f"expected a seed to draw the weights of {name!r} from; found none; use it as --backbone, "
+                f"or {perturbation.backbone!r} here"
+            )
+        disturbed = load_backbone(perturbation.backbone)
+        perturb(disturbed, perturbation, seed)
+        return disturbed
     source = CHIBIT if name == "chibit" else Path(name)
     config = _read_config(name, source)
     try:

@@ -10,6 +10,7 @@ from wikirl.errors import ConfigError
 from wikirl.models.backbone import CHIBIT, load_backbone, with_dropout
 from wikirl.models.decision_transformer import ActionScaler, DecisionTransformer, DecisionTransformerConfig, Normalizer
 from wikirl.models.gpt import GPT, GPTConfig
+from wikirl.models.perturbed import perturbation_of
 from wikirl.models.word_clusters import word_clusters
 from wikirl.recipes.settings import FinetuneConfig
 from wikirl.reproducibility import seed_everything
@@ -34,7 +35,7 @@ def make_backbone(config: FinetuneConfig) -> GPT:
         # DT's own: 3 layers, 1 head, width 128, ReLU, 1024 positions, no words (facts 2.1, Q19)
         gpt = GPT(GPTConfig()) if config.architecture == "dt" else GPT(load_backbone(config.architecture).config)
     else:
-        gpt = load_backbone(config.backbone)
+        gpt = load_backbone(config.backbone, config.seed)
     assert config.residual_dropout is not None
     return with_dropout(
         gpt,
@@ -113,6 +114,8 @@ def text_blocks(config: FinetuneConfig, backbone: GPT) -> BlockSampler | None:
     if config.cotraining_corpus is None:
         return None
     name = config.architecture if config.backbone == "scratch" else config.backbone
+    if perturbation := perturbation_of(name):
+        name = perturbation.backbone
     tokenizer = tokenizer_of(str(CHIBIT) if name == "chibit" else name)
     if tokenizer.get_vocab_size() > backbone.config.vocab_size:
         raise ConfigError(
