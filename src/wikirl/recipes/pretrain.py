@@ -35,7 +35,7 @@ from wikirl.reproducibility import (
 from wikirl.runs import Run, interruptible, replacing_folder, write_json
 from wikirl.text.corpora import HELD_OUT_EVERY, Corpus, open_corpus
 from wikirl.text.packing import BlockSampler, PackedText, evaluation_blocks, pack_corpus
-from wikirl.text.synthetic import SyntheticCorpus
+from wikirl.text.states import StateCorpus
 from wikirl.text.tokenizers import (
     end_token,
     load_tokenizer,
@@ -109,7 +109,7 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, run: Run) -> Tokenizer:
         tokenizer = tokenizer_of(str(CHIBIT) if config.start == "chibit" else config.start)
     elif config.tokenizer:
         tokenizer = load_tokenizer(CHIBIT if config.tokenizer == "chibit" else Path(config.tokenizer))
-    elif isinstance(corpus, SyntheticCorpus):
+    elif isinstance(corpus, StateCorpus):
         tokenizer = state_tokenizer(corpus.states)
     else:
         documents = iter(tqdm(corpus.documents(), desc="learning the tokenizer", unit=" documents", leave=False))
@@ -329,7 +329,7 @@ def _finish(session: _Session, corpus: Corpus, out: Path) -> dict[str, Any]:
 def _held_out_name(config: PretrainConfig, corpus: Corpus) -> str:
     if config.held_out:
         return open_corpus(config.held_out).name
-    return "its last sequences" if isinstance(corpus, SyntheticCorpus) else f"every {HELD_OUT_EVERY}th document"
+    return corpus.held_out_name if isinstance(corpus, StateCorpus) else f"every {HELD_OUT_EVERY}th document"
 
 
 def _size(text: PackedText) -> str:

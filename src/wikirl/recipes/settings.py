@@ -13,6 +13,7 @@ from wikirl.evaluation.environments import EnvironmentSpec
 from wikirl.evaluation.scores import task_constants
 from wikirl.kernels import Activation
 from wikirl.models.decision_transformer import Freeze, TimestepPlacement
+from wikirl.models.perturbed import perturbation_of
 from wikirl.training.optimizer import Grouping
 from wikirl.trajectories.dataset import TrajectoryDataset
 
@@ -32,7 +33,11 @@ class FinetuneConfig:
 
     dataset: str = field(metadata={"help": "builtin:NAME, file:PATH, minari:ID or d4rl:NAME"})
     environment: str | None = setting(None, "Gymnasium id to score in, e.g. Hopper-v5; default: held-out error only")
-    backbone: str = setting("chibit", "scratch, chibit, a Hugging Face folder, or a Hugging Face id (GPT-2 family)")
+    backbone: str = setting(
+        "chibit",
+        "scratch, chibit, a Hugging Face folder, or a Hugging Face id (GPT-2 family); "
+        "moments:B, permuted:B, noised:B@s: such a B with its weights disturbed",
+    )
     architecture: str = setting("chibit", "with --backbone scratch: whose architecture, by the same names, or dt")
     recipe: Recipe = setting("fair", "fair: same training for all; paper, released: with the paper's tricks")
     seed: int = setting(0, "seed of weights, batches and dropout")
@@ -146,6 +151,7 @@ def _check(config: FinetuneConfig) -> None:
     _require(config, ("learning_rate", "backbone_learning_rate", "return_scale"), lambda value: value > 0, "above 0")
     shares = ("embedding_dropout", "attention_dropout", "residual_dropout", "held_out_fraction")
     _require(config, shares, lambda value: 0 <= value < 1, "from 0 up to, not including, 1")
+    _require(config, ("architecture",), lambda name: perturbation_of(name) is None, "with undisturbed weights")
     if config.target_returns == ():
         raise ConfigError("expected at least one target_return; found none")
 
@@ -161,7 +167,9 @@ def _require(config: object, names: tuple[str, ...], holds: Callable[[Any], bool
 class PretrainConfig:
     """Everything that decides what `pretrain` makes."""
 
-    corpus: str = field(metadata={"help": "a text file or folder, shuffled:TEXT, synthetic:iid, :markov, :brackets"})
+    corpus: str = field(
+        metadata={"help": "a text file or folder, shuffled:TEXT, images:DIR, synthetic:iid, :markov, :brackets"}
+    )
     held_out: str | None = setting(None, "text for the held-out figures; default: every 100th document of the corpus")
     start: str | None = setting(None, "go on from this backbone, with its tokenizer and sizes; default: random weights")
     tokenizer: str | None = setting(None, "chibit, or a folder with tokenizer.json or GPT-2's files; default: learnt")
@@ -203,6 +211,7 @@ def check_pretraining(config: PretrainConfig) -> None:
         )
     if config.short_blocks < 1 or config.num_positions % config.short_blocks:
         raise ConfigError(f"expected short_blocks to divide num_positions; found {config.short_blocks}")
+    _require(config, ("start",), lambda name: perturbation_of(name) is None, "with undisturbed weights")
     _require(config, ("seed", "weight_decay", "clip_norm"), lambda value: value >= 0, "of at least 0")
     _require(config, ("learning_rate", "table_learning_rate"), lambda value: value > 0, "above 0")
     _require(config, ("dropout", "short_share"), lambda value: 0 <= value <= 1, "from 0 to 1")
