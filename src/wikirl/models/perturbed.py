@@ -91,7 +91,7 @@ def perturb(module: nn.Module, perturbation: Perturbation, seed: int) -> None:
         perturbation: How.
         seed: Of the draw; the streams of other draws under the same seed are others.
 
-    Source: facts.md, section 5, point 2; the weight perturbations of Wang et al. 2024 (Pre-training with Synthetic Data
+    Source: facts, section 5, point 2; the weight perturbations of Wang et al. 2024 (Pre-training with Synthetic Data
         Helps Offline RL), `--perturb*`.
     """
     random = torch.Generator().manual_seed(int(generator(seed, "perturbed weights").integers(2**63)))
