@@ -9,7 +9,7 @@ import pytest
 from tests.helpers import toy_documents, write_corpus
 from wikirl.errors import CorpusError
 from wikirl.text.corpora import FileCorpus, open_corpus, shuffle_words
-from wikirl.text.synthetic import SyntheticCorpus
+from wikirl.text.states import StateCorpus
 from wikirl.text.tokenizers import train_tokenizer
 
 TEXT = "\n\n  first line \nsecond line\t\n \t \nnext document\r\n\r\n\n\nlast — with ünïcode 海"
@@ -18,7 +18,7 @@ DOCUMENTS = ["first line\nsecond line", "next document", "last — with ünïcod
 
 def documents_of(spec: str) -> Iterator[str]:
     corpus = open_corpus(spec)
-    assert not isinstance(corpus, SyntheticCorpus)
+    assert not isinstance(corpus, StateCorpus)
     return corpus.documents()
 
 

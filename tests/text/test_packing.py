@@ -15,7 +15,8 @@ from tests.helpers import toy_documents
 from wikirl.errors import CorpusError
 from wikirl.text.corpora import Part
 from wikirl.text.packing import BlockSampler, PackedText, evaluation_blocks, open_packed, pack, pack_corpus
-from wikirl.text.synthetic import SEQUENCE_LENGTH, SyntheticCorpus
+from wikirl.text.states import SEQUENCE_LENGTH
+from wikirl.text.synthetic import SyntheticCorpus
 from wikirl.text.tokenizers import END_OF_TEXT, train_tokenizer
 
 TOKENIZER = train_tokenizer(toy_documents(), 300)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from wikirl.errors import CorpusError
-from wikirl.text.synthetic import SEQUENCE_LENGTH, SyntheticCorpus, open_synthetic
+from wikirl.text.states import SEQUENCE_LENGTH
+from wikirl.text.synthetic import SyntheticCorpus, open_synthetic
 
 
 def made(spec: str, *, held_out: bool = False) -> np.ndarray:

@@ -26,6 +26,7 @@ from wikirl.models.hugging_face import (
     read_config,
     require_decoder,
 )
+from wikirl.models.perturbed import perturb, perturbation_of
 from wikirl.models.sequence_model import Backbone
 
 # Base of what the hub's HTTP library raises, whichever it is: httpx, or httpx2 in newer versions.
@@ -36,15 +37,26 @@ CHIBIT = Path(__file__).parents[1] / "assets" / "chibit"
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 
 
-def load_backbone(name: str) -> Backbone:
+def load_backbone(name: str, seed: int | None = None) -> Backbone:
     """A pre-trained backbone.
 
     Args:
-        name: `chibit` (shipped), a folder in Hugging Face format, or a Hugging Face id.
+        name: `chibit` (shipped), a folder in Hugging Face format, or a Hugging Face id; or one of these disturbed, as
+            perturbed.py spells it.
+        seed: What disturbed weights are drawn from; of no effect on others.
 
     Raises:
-        BackboneError: nothing is there, it cannot be read, or it is no causal decoder.
+        BackboneError: nothing is there, it cannot be read, it is no causal decoder, or it lacks a seed.
     """
+    if perturbation := perturbation_of(name):
+        if seed is None:
+            raise BackboneError(
+                f"expected a seed to draw the weights of {name!r} from; found none; use it as --backbone, "
+                f"or {perturbation.backbone!r} here"
+            )
+        disturbed = load_backbone(perturbation.backbone)
+        perturb(disturbed, perturbation, seed)
+        return disturbed
     config = _read_config(name)
     if isinstance(config, GPT2Config):
         return _load_gpt(name, config)

@@ -10,6 +10,7 @@ from wikirl.errors import ConfigError
 from wikirl.models.backbone import CHIBIT, load_backbone
 from wikirl.models.decision_transformer import ActionScaler, DecisionTransformer, DecisionTransformerConfig, Normalizer
 from wikirl.models.gpt import GPT, GPTConfig
+from wikirl.models.perturbed import perturbation_of
 from wikirl.models.sequence_model import Backbone
 from wikirl.models.word_clusters import word_clusters
 from wikirl.recipes.settings import FinetuneConfig
@@ -39,7 +40,7 @@ def make_backbone(config: FinetuneConfig) -> Backbone:
         # DT's own: 3 layers, 1 head, width 128, ReLU, 1024 positions, no words (facts 2.1, Q19)
         backbone = GPT(GPTConfig()) if config.architecture == "dt" else load_backbone(config.architecture).fresh()
     else:
-        backbone = load_backbone(config.backbone)
+        backbone = load_backbone(config.backbone, config.seed)
     _require_what_is_asked(config, backbone)
     assert config.residual_dropout is not None
     return backbone.with_dropout(
@@ -143,6 +144,8 @@ def text_blocks(config: FinetuneConfig, backbone: Backbone) -> BlockSampler | No
         return None
     assert isinstance(backbone, GPT)  # make_backbone saw to it
     name = starting_point(config)
+    if perturbation := perturbation_of(name):
+        name = perturbation.backbone
     tokenizer = tokenizer_of(str(CHIBIT) if name == "chibit" else name)
     if tokenizer.get_vocab_size() > backbone.config.vocab_size:
         raise ConfigError(

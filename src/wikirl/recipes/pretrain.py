@@ -31,7 +31,7 @@ from wikirl.reproducibility import (
 from wikirl.runs import Run, checkpoints_of, interruptible, replacing_folder, write_json
 from wikirl.text.corpora import HELD_OUT_EVERY, Corpus, open_corpus
 from wikirl.text.packing import PackedText, pack_corpus
-from wikirl.text.synthetic import SyntheticCorpus
+from wikirl.text.states import StateCorpus
 from wikirl.text.tokenizers import (
     end_token,
     load_tokenizer,
@@ -104,7 +104,7 @@ def _pretrain(
             training, held_out = _packed(config, corpus, tokenizer)
         seed_everything(config.seed)
         gpt = make_gpt(config, tokenizer.get_vocab_size())
-        words = None if isinstance(corpus, SyntheticCorpus) else tokenizer
+        words = None if isinstance(corpus, StateCorpus) else tokenizer
         session = LanguageSession(config, gpt, Texts(training, held_out, words), mine, device, autocast)
         _train(session, run, out, tokenizer)
         summary = _summary(session)
@@ -147,7 +147,7 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, folder: Path) -> Tokenize
         tokenizer = tokenizer_of(str(CHIBIT) if config.start == "chibit" else config.start)
     elif config.tokenizer:
         tokenizer = load_tokenizer(CHIBIT if config.tokenizer == "chibit" else Path(config.tokenizer))
-    elif isinstance(corpus, SyntheticCorpus):
+    elif isinstance(corpus, StateCorpus):
         tokenizer = state_tokenizer(corpus.states)
     else:
         documents = iter(tqdm(corpus.documents(), desc="learning the tokenizer", unit=" documents", leave=False))
@@ -237,7 +237,7 @@ def _leave_model(session: LanguageSession, tokenizer: Tokenizer, card: str, out:
 def _held_out_name(config: PretrainConfig, corpus: Corpus) -> str:
     if config.held_out:
         return open_corpus(config.held_out).name
-    return "its last sequences" if isinstance(corpus, SyntheticCorpus) else f"every {HELD_OUT_EVERY}th document"
+    return corpus.held_out_name if isinstance(corpus, StateCorpus) else f"every {HELD_OUT_EVERY}th document"
 
 
 def _size(text: PackedText) -> str:

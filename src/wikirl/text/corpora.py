@@ -6,6 +6,7 @@ WikiText's format. This file knows files; it does not know tokens.
     FOLDER or FILE       text as it is
     shuffled:CORPUS      the same words in random order within blocks
     synthetic:PROCESS    no text at all (synthetic.py)
+    images:FOLDER        pictures as rows of pixels (images.py)
 """
 
 import gzip
@@ -21,7 +22,9 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from wikirl.errors import CorpusError
-from wikirl.text.synthetic import SyntheticCorpus, open_synthetic
+from wikirl.text.images import open_images
+from wikirl.text.states import StateCorpus
+from wikirl.text.synthetic import open_synthetic
 
 Part = Literal["whole", "training", "held-out"]
 HELD_OUT_EVERY = 100
@@ -121,7 +124,7 @@ def shuffle_words(text: str, random: np.random.Generator, block: int = SHUFFLED_
     return "".join([first, *(word for some in blocks for word in random.permuted(np.array(some, dtype=object)))])
 
 
-Corpus = TextCorpus | SyntheticCorpus
+Corpus = TextCorpus | StateCorpus
 
 
 def open_corpus(spec: str) -> Corpus:
@@ -133,9 +136,11 @@ def open_corpus(spec: str) -> Corpus:
     kind, _, rest = spec.partition(":")
     if kind == "synthetic":
         return open_synthetic(rest)
+    if kind == "images":
+        return open_images(Path(rest))
     if kind == "shuffled":
         corpus = open_corpus(rest)
-        if isinstance(corpus, SyntheticCorpus):
+        if isinstance(corpus, StateCorpus):
             raise CorpusError(f"expected text to shuffle; {rest} has no words")
         return ShuffledCorpus(corpus)
     path = Path(spec)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from wikirl.errors import CorpusError
 from wikirl.runs import cache_folder, read_json, replacing_folder, write_json
 from wikirl.text.corpora import Corpus, Part
-from wikirl.text.synthetic import SyntheticCorpus
+from wikirl.text.states import StateCorpus
 from wikirl.text.tokenizers import END_OF_TEXT
 
 
@@ -81,13 +81,13 @@ def pack_corpus(corpus: Corpus, part: Part, tokenizer: Tokenizer) -> PackedText:
     folder = cache_folder() / "text" / f"{corpus.fingerprint}-{words}-{part}"
     if (folder / "pack.json").exists():
         return open_packed(folder)
-    if isinstance(corpus, SyntheticCorpus):
+    if isinstance(corpus, StateCorpus):
         return _write_states(corpus, part, tokenizer.get_vocab_size(), folder)
     bar = tqdm(corpus.documents(part), desc=f"packing the {part} text", unit=" documents", leave=False)
     return pack(iter(bar), tokenizer, folder)
 
 
-def _write_states(corpus: SyntheticCorpus, part: Part, vocab_size: int, folder: Path) -> PackedText:
+def _write_states(corpus: StateCorpus, part: Part, vocab_size: int, folder: Path) -> PackedText:
     """Sequences one after the other without end marks, so that a block is a sequence."""
     if vocab_size < corpus.states + 1:
         raise CorpusError(

@@ -5,7 +5,7 @@
     synthetic:brackets   whole nested brackets: every closing state answers the last open one
 
 Options follow a colon: `synthetic:markov:states=10,order=2,temperature=0.5`. This file makes numbers; it does not know
-tokenizers or files. State i is token id i + 1 in any vocabulary, whose id 0 is left to the end mark.
+tokenizers or files.
 """
 
 import hashlib
@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from wikirl.errors import CorpusError
+from wikirl.text.states import SEQUENCE_LENGTH, StateCorpus
 
 Process = Literal["iid", "markov", "brackets"]
-SEQUENCE_LENGTH = 1024
 # Sequences made at a time; a chunk depends on the seed and its number alone.
 CHUNK = 1000
 # Rows of a transition table held at once.
@@ -31,7 +31,7 @@ OPEN_PROBABILITY = 0.4
 
 
 @dataclass(frozen=True)
-class SyntheticCorpus:
+class SyntheticCorpus(StateCorpus):
     """Random sequences of 1,024 states.
 
     The defaults are the published ones: 100 states, rows softmax(u / T) with T = 1 and u uniform in [0, 1), 128,000
@@ -94,6 +94,11 @@ class SyntheticCorpus:
     def num_held_out(self) -> int:
         """Sequences kept out of training, the last ones."""
         return min(self.sequences // 16, MOST_HELD_OUT)
+
+    @property
+    def held_out_name(self) -> str:
+        """Which those are."""
+        return "its last sequences"
 
     def chunks(self, *, held_out: bool) -> Iterator[Int[np.ndarray, "N T"]]:
         """The sequences of training, or those held out, as states from 0, some at a time."""
