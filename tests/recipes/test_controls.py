@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.recipes.toys import backbone, corpus, dataset, finetune_config, pretrain_config
 from wikirl.errors import BackboneError, ConfigError
-from wikirl.models.backbone import load_backbone, weights_fingerprint
+from wikirl.models.backbone import load_backbone, load_gpt, weights_fingerprint
 from wikirl.models.bundle import load_policy
 from wikirl.recipes.building import make_backbone
 from wikirl.recipes.finetune import finetune

@@ -9,15 +9,16 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 from tests.recipes.toys import corpus, pretrain_config
 from wikirl.errors import BackboneError, ConfigError, CorpusError, RunError
-from wikirl.models.backbone import load_backbone
+from wikirl.models.backbone import SHIPPED, backbone_folder, load_backbone, load_gpt
 from wikirl.recipes.pretrain import pretrain
 from wikirl.recipes.pretrain_settings import PRESETS, check_pretraining, from_preset, warmup_steps
 from wikirl.runs import read_metrics
@@ -240,12 +241,25 @@ def test_what_cannot_work(tmp_path: Path) -> None:
         pretrain(pretrain_config(text, num_steps=2), tmp_path / "b", precision="float32")
 
 
-def test_the_shipped_backbone_is_what_its_card_says() -> None:
-    from wikirl.models.backbone import CHIBIT, load_gpt
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_backbones_are_what_their_cards_say(name: str) -> None:
+    gpt, folder = load_gpt(name), backbone_folder(name)
+    shape = gpt.config
+    assert (shape.num_layers, shape.hidden_size, shape.num_heads, shape.num_positions) == (3, 128, 1, 1024)
+    assert shape.vocab_size == 8192
+    assert (folder / "tokenizer.json").read_bytes() == (backbone_folder("chibit") / "tokenizer.json").read_bytes()
+    assert all(torch.isfinite(value).all() for value in gpt.state_dict().values())
+    card = (folder / "README.md").read_text()
+    assert ("CC BY-SA" in card) == (name in ("chibit", "chibit-28m", "chibit-shuffled"))
+    assert ("67,174,400" if name == "chibit" else "28,672,000") in card
 
-    config = load_gpt("chibit").config
-    assert (config.num_layers, config.hidden_size, config.num_heads, config.num_positions) == (3, 128, 1, 1024)
-    assert sum(file.stat().st_size for file in CHIBIT.iterdir()) < 16e6
-    card = (CHIBIT / "README.md").read_text()
-    assert "CC BY-SA" in card
-    assert np.isfinite(load_gpt("chibit").wte.weight.detach().numpy()).all()  # type: ignore[union-attr]
+
+def test_shipped_backbones_are_small_and_open_elsewhere() -> None:
+    folders = [backbone_folder(name) for name in SHIPPED]
+    assert sum(file.stat().st_size for folder in folders for file in folder.iterdir()) < 50e6
+    for folder in folders:
+        model: Any = AutoModelForCausalLM.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        inputs = tokenizer("The city of", return_tensors="pt")
+        made = model.generate(**inputs, max_new_tokens=3, do_sample=False, pad_token_id=tokenizer.eos_token_id)
+        assert made.shape == (1, inputs["input_ids"].shape[1] + 3)

@@ -32,16 +32,23 @@ from wikirl.models.sequence_model import Backbone
 # Base of what the hub's HTTP library raises, whichever it is: httpx, or httpx2 in newer versions.
 _HTTP_ERROR = cast(type[Exception], HfHubHTTPError.__base__)
 
-CHIBIT = Path(__file__).parents[1] / "assets" / "chibit"
+ASSETS = Path(__file__).parents[1] / "assets"
+# ChibiT, and what compares with it: itself after the controls' number of tokens, and the controls.
+SHIPPED = ("chibit", "chibit-28m", "chibit-markov")
 # GPT-2 matrices are Conv1D (input × output) in Hugging Face's files, Linear (output × input) here.
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+
+
+def backbone_folder(name: str) -> Path:
+    """Where a backbone's files would be: of a shipped one in this package, of others at the path that is their name."""
+    return ASSETS / name if name in SHIPPED else Path(name)
 
 
 def load_backbone(name: str, seed: int | None = None) -> Backbone:
     """A pre-trained backbone.
 
     Args:
-        name: `chibit` (shipped), a folder in Hugging Face format, or a Hugging Face id; or one of these disturbed, as
+        name: one of `SHIPPED`, a folder in Hugging Face format, or a Hugging Face id; or one of these disturbed, as
             perturbed.py spells it.
         seed: What disturbed weights are drawn from; of no effect on others.
 
@@ -85,7 +92,7 @@ def _load_gpt(name: str, config: GPT2Config) -> GPT:
 
 def _place(name: str) -> Path | str:
     """A folder, or the id of a model on the hub."""
-    folder = CHIBIT if name == "chibit" else Path(name)
+    folder = backbone_folder(name)
     return folder if folder.is_dir() else name
 
 

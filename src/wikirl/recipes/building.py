@@ -4,15 +4,17 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from wikirl.errors import ConfigError
-from wikirl.models.backbone import CHIBIT, load_backbone
+from wikirl.models.backbone import backbone_folder, load_backbone
 from wikirl.models.decision_transformer import ActionScaler, DecisionTransformer, DecisionTransformerConfig, Normalizer
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.models.perturbed import perturbation_of
 from wikirl.models.sequence_model import Backbone
 from wikirl.models.word_clusters import word_clusters
+from wikirl.recipes.language_probe import LanguageProbe
 from wikirl.recipes.settings import FinetuneConfig
 from wikirl.reproducibility import seed_everything
 from wikirl.runs import cache_folder
@@ -143,19 +145,44 @@ def text_blocks(config: FinetuneConfig, backbone: Backbone) -> BlockSampler | No
     if config.cotraining_corpus is None:
         return None
     assert isinstance(backbone, GPT)  # make_backbone saw to it
+    text = pack_corpus(open_corpus(config.cotraining_corpus), "whole", own_tokenizer(config, backbone))
+    length = min(TEXT_BLOCK, backbone.config.num_positions)
+    return BlockSampler(text, length, config.cotraining_batch_size, config.seed)
+
+
+def language_probe(config: FinetuneConfig, backbone: Backbone) -> LanguageProbe | None:
+    """What measures perplexity before and after; None if it is not asked for.
+
+    Raises:
+        ConfigError: the backbone cannot read.
+    """
+    if config.language_text is None:
+        return None
+    if not isinstance(backbone, GPT) or backbone.wte is None or backbone.wpe is None:
+        raise ConfigError(
+            f"expected a backbone of the GPT-2 family with words and positions to measure perplexity; "
+            f"{starting_point(config)} is another; leave --language-text out"
+        )
+    return LanguageProbe(config.language_text, own_tokenizer(config, backbone), backbone)
+
+
+def own_tokenizer(config: FinetuneConfig, backbone: GPT) -> Tokenizer:
+    """The tokenizer that belongs to the backbone.
+
+    Raises:
+        ConfigError: it has more words than the backbone.
+        CorpusError: there is none.
+    """
     name = starting_point(config)
     if perturbation := perturbation_of(name):
         name = perturbation.backbone
-    tokenizer = tokenizer_of(str(CHIBIT) if name == "chibit" else name)
+    tokenizer = tokenizer_of(str(backbone_folder(name)))
     if tokenizer.get_vocab_size() > backbone.config.vocab_size:
         raise ConfigError(
             f"expected a tokenizer of at most {backbone.config.vocab_size} words, as the backbone has; "
             f"found {tokenizer.get_vocab_size()} in {name}"
         )
-    corpus = open_corpus(config.cotraining_corpus)
-    text = pack_corpus(corpus, "whole", tokenizer)
-    length = min(TEXT_BLOCK, backbone.config.num_positions)
-    return BlockSampler(text, length, config.cotraining_batch_size, config.seed)
+    return tokenizer
 
 
 def optimizer_groups(config: FinetuneConfig, model: DecisionTransformer) -> list[dict[str, Any]]:

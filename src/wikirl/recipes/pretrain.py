@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from wikirl.errors import ConfigError, RunError
 from wikirl.kernels import keep_freed_memory
-from wikirl.models.backbone import CHIBIT, load_gpt, push_backbone, save_backbone
+from wikirl.models.backbone import backbone_folder, load_gpt, push_backbone, save_backbone
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.recipes.language_session import LanguageSession, Texts
 from wikirl.recipes.model_card import Card, model_card
@@ -144,9 +144,9 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, folder: Path) -> Tokenize
     if folder.is_dir():
         return load_tokenizer(folder)
     if config.start:
-        tokenizer = tokenizer_of(str(CHIBIT) if config.start == "chibit" else config.start)
+        tokenizer = tokenizer_of(str(backbone_folder(config.start)))
     elif config.tokenizer:
-        tokenizer = load_tokenizer(CHIBIT if config.tokenizer == "chibit" else Path(config.tokenizer))
+        tokenizer = load_tokenizer(backbone_folder(config.tokenizer))
     elif isinstance(corpus, StateCorpus):
         tokenizer = state_tokenizer(corpus.states)
     else:

@@ -67,6 +67,7 @@ class FinetuneConfig:
     cotraining_weight: float | None = setting(None, "default: 0.2; recipe released: 1.0")
     cotraining_fades: bool | None = setting(None, "fade the language loss too; default: yes; recipe released: no")
     cotraining_batch_size: int = setting(2, "text blocks a step")
+    language_text: str | None = setting(None, "text to measure perplexity on before and after; default: none")
     delayed_reward: bool = setting(False, "move all reward to the end of the episode, in data and scoring")
     return_scale: float | None = setting(
         None, "returns are divided by this; default: the task's, or the data's largest"
