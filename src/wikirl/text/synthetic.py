@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from wikirl.errors import CorpusError
+from wikirl.text.parts import Part
 
 Process = Literal["iid", "markov", "brackets"]
 SEQUENCE_LENGTH = 1024
@@ -95,15 +96,29 @@ class SyntheticCorpus:
         """Sequences kept out of training, the last ones."""
         return min(self.sequences // 16, MOST_HELD_OUT)
 
-    def chunks(self, *, held_out: bool) -> Iterator[Int[np.ndarray, "N T"]]:
-        """The sequences of training, or those held out, as states from 0, some at a time."""
+    @property
+    def attribution(self) -> str:
+        """Random numbers have no author."""
+        return f"{self.name}: random numbers made by wikirl; no licence applies."
+
+    @property
+    def held_out_name(self) -> str:
+        """Which sequences are held out."""
+        return "its last sequences"
+
+    def numbers(self, part: Part = "whole") -> range:
+        """The numbers of the sequences of a part."""
         border = self.sequences - self.num_held_out
-        first, end = (border, self.sequences) if held_out else (0, border)
+        return range(border if part == "held-out" else 0, border if part == "training" else self.sequences)
+
+    def chunks(self, part: Part = "whole", skip: int = 0) -> Iterator[Int[np.ndarray, "N T"]]:
+        """The sequences of a part as states from 0, some at a time, without the first `skip`."""
+        numbers = self.numbers(part)[skip:]
         rows = self.transitions() if self.process == "markov" else None
-        for number in range(first // CHUNK, -(-end // CHUNK)):
-            made = self._make(np.random.default_rng([self.seed, number]), rows)
-            start = number * CHUNK
-            yield made[max(first - start, 0) : end - start]
+        for chunk in range(numbers.start // CHUNK, -(-numbers.stop // CHUNK)) if numbers else ():
+            made = self._make(np.random.default_rng([self.seed, chunk]), rows)
+            first = chunk * CHUNK
+            yield made[max(numbers.start - first, 0) : numbers.stop - first]
 
     def transitions(self) -> Float[np.ndarray, "R S"]:
         """Probabilities of the next state after each context: the last states as digits, the newest the lowest."""
