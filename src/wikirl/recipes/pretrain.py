@@ -19,7 +19,7 @@ from wikirl.kernels import keep_freed_memory
 from wikirl.models.backbone import CHIBIT, load_backbone, push_backbone, save_backbone, with_dropout
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.recipes.language_session import LanguageSession, Texts
-from wikirl.recipes.model_card import Card, model_card
+from wikirl.recipes.model_card import Card, as_quoted, model_card
 from wikirl.recipes.pretrain_settings import PretrainConfig, check_pretraining
 from wikirl.reproducibility import (
     choose_device,
@@ -29,12 +29,14 @@ from wikirl.reproducibility import (
     seed_everything,
 )
 from wikirl.runs import Run, checkpoints_of, interruptible, replacing_folder, write_json
-from wikirl.text.corpora import HELD_OUT_EVERY, Corpus, open_corpus
+from wikirl.text.corpora import Corpus, open_corpus
 from wikirl.text.packing import PackedText, pack_corpus
 from wikirl.text.synthetic import SyntheticCorpus
 from wikirl.text.tokenizers import (
+    byte_tokenizer,
     end_token,
     load_tokenizer,
+    num_ids,
     save_tokenizer,
     state_tokenizer,
     tokenizer_of,
@@ -86,6 +88,8 @@ def pretrain(
             "corpus_fingerprint": corpus.fingerprint,
             "precision": precision_name(autocast),
         }
+        # Asked for now: where the hub has to say it, it may not answer hours later.
+        attribution = config.attribution or as_quoted(corpus.attribution)
         with ExitStack() as stack:
             run = None
             if mine.is_first:
@@ -94,13 +98,14 @@ def pretrain(
                 tokenizer = _tokenizer(config, corpus, out / "pretraining" / "tokenizer")
                 training, held_out = _packed(config, corpus, tokenizer)
             seed_everything(config.seed)
-            gpt = make_gpt(config, tokenizer.get_vocab_size())
+            gpt = make_gpt(config, num_ids(tokenizer))
             words = None if isinstance(corpus, SyntheticCorpus) else tokenizer
             session = LanguageSession(config, gpt, Texts(training, held_out, words), mine, device, autocast)
             _train(session, run, out, tokenizer)
             summary = _summary(session)
             if run:
-                _leave_model(session, tokenizer, _card(session, tokenizer, corpus, precision_name(autocast)), out)
+                card = _card(session, tokenizer, corpus, precision_name(autocast), attribution)
+                _leave_model(session, tokenizer, card, out)
                 write_json(run.folder / "summary.json", summary)
                 if push_to_hub:
                     push_backbone(out, push_to_hub)
@@ -137,7 +142,7 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, folder: Path) -> Tokenize
     if config.start:
         tokenizer = tokenizer_of(str(CHIBIT) if config.start == "chibit" else config.start)
     elif config.tokenizer:
-        tokenizer = load_tokenizer(CHIBIT if config.tokenizer == "chibit" else Path(config.tokenizer))
+        tokenizer = _named_tokenizer(config.tokenizer)
     elif isinstance(corpus, SyntheticCorpus):
         tokenizer = state_tokenizer(corpus.states)
     else:
@@ -146,6 +151,15 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, folder: Path) -> Tokenize
     with replacing_folder(folder) as temporary:
         save_tokenizer(tokenizer, temporary, config.num_positions)
     return tokenizer
+
+
+def _named_tokenizer(name: str) -> Tokenizer:
+    match name:
+        case "chibit":
+            return load_tokenizer(CHIBIT)
+        case "bytes":
+            return byte_tokenizer()
+    return load_tokenizer(Path(name))
 
 
 def _packed(config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer) -> tuple[PackedText, PackedText]:
@@ -195,16 +209,18 @@ def _summary(session: LanguageSession) -> dict[str, Any]:
     }
 
 
-def _card(session: LanguageSession, tokenizer: Tokenizer, corpus: Corpus, precision: str) -> str:
+def _card(session: LanguageSession, tokenizer: Tokenizer, corpus: Corpus, precision: str, attribution: str) -> str:
     config, texts = session.config, session.texts
+    held_out = open_corpus(config.held_out).name if config.held_out else corpus.held_out_name
     return model_card(
         Card(
             config=asdict(config),
             architecture=asdict(session.gpt.config),
             corpus=f"{corpus.name} (fingerprint {corpus.fingerprint}): {_size(texts.training)}",
-            held_out=f"{_held_out_name(config, corpus)}: {_size(texts.held_out)}",
+            held_out=f"{held_out}: {_size(texts.held_out)}",
             vocab_size=tokenizer.get_vocab_size(),
             precision=precision,
+            attribution=attribution,
             summary=_summary(session),
             provenance=provenance(config.seed),
         )
@@ -223,12 +239,6 @@ def _leave_model(session: LanguageSession, tokenizer: Tokenizer, card: str, out:
         (made / "README.md").write_text(card)
         for file in sorted(made.iterdir(), key=lambda file: file.name == "config.json"):
             file.replace(out / file.name)
-
-
-def _held_out_name(config: PretrainConfig, corpus: Corpus) -> str:
-    if config.held_out:
-        return open_corpus(config.held_out).name
-    return "its last sequences" if isinstance(corpus, SyntheticCorpus) else f"every {HELD_OUT_EVERY}th document"
 
 
 def _size(text: PackedText) -> str:
