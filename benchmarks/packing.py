@@ -8,9 +8,8 @@ import os
 import resource
 import tempfile
 import time
-from pathlib import Path
 
-from wikirl.models.backbone import CHIBIT
+from wikirl.models.backbone import backbone_folder
 from wikirl.reproducibility import available_cpus
 from wikirl.text.corpora import open_corpus
 from wikirl.text.packing import pack_corpus
@@ -22,13 +21,8 @@ def main() -> None:
     parser.add_argument("corpus")
     parser.add_argument("--tokenizer", default="chibit", help="chibit, bytes or a folder")
     arguments = parser.parse_args()
-    match arguments.tokenizer:
-        case "chibit":
-            tokenizer = load_tokenizer(CHIBIT)
-        case "bytes":
-            tokenizer = byte_tokenizer()
-        case folder:
-            tokenizer = load_tokenizer(Path(folder))
+    name = arguments.tokenizer
+    tokenizer = byte_tokenizer() if name == "bytes" else load_tokenizer(backbone_folder(name))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory() as folder:
         os.environ["WIKIRL_CACHE"] = folder
@@ -37,7 +31,7 @@ def main() -> None:
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
     print(
-        f"{arguments.tokenizer}: {packed.num_bytes / 1e6:,.1f} MB, {packed.num_documents:,} documents, "
+        f"{name}: {packed.num_bytes / 1e6:,.1f} MB, {packed.num_documents:,} documents, "
         f"{packed.num_tokens:,} tokens in {wall:.1f} s wall, {cpu:.1f} s of {available_cpus()} cores; "
         f"{packed.num_bytes / 1e6 / wall:.2f} MB/s; {memory:,.0f} MB more memory"
     )

@@ -32,6 +32,7 @@ def our_step(
     *,
     shape: Shape = DECISION_TRANSFORMER,
     alignment: str = "none",
+    cotraining_corpus: str | None = None,
     dataset: str = f"builtin:{DATASET}",
 ) -> Step:
     """A step of `wikirl finetune` on the shipped Hopper data, with ChibiT or, in another shape, from scratch."""
@@ -46,7 +47,7 @@ def our_step(
 
     config = FinetuneConfig(
         dataset=dataset, environment="Hopper-v5", batch_size=batch_size, context_length=CONTEXT_LENGTH,
-        alignment=cast(Any, alignment),
+        alignment=cast(Any, alignment), cotraining_corpus=cotraining_corpus,
     )  # fmt: skip
     keep_freed_memory()  # as `wikirl finetune` does; whoever shares the process gets it too
     prepared = prepare(config, choose_precision(precision, "cpu"))

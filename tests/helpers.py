@@ -17,6 +17,7 @@ from wikirl.models.decision_transformer import (
     Normalizer,
 )
 from wikirl.models.gpt import GPT, GPTConfig
+from wikirl.models.sequence_model import Backbone
 from wikirl.types import Space, TrajectoryBatch
 
 OBSERVATION_SIZE, ACTION_SIZE, MAX_TIMESTEPS = 3, 2, 12
@@ -52,7 +53,7 @@ def tiny_gpt(seed: int = 0, **changes: Any) -> GPT:
     return gpt
 
 
-def tiny_transformer(gpt: GPT | None = None, seed: int = 0, **options: Any) -> DecisionTransformer:
+def tiny_transformer(gpt: Backbone | None = None, seed: int = 0, **options: Any) -> DecisionTransformer:
     """A Decision Transformer over `OBSERVATION_SIZE` observations and `ACTION_SIZE` actions in LOW … HIGH."""
     given = {"return_scale": 2.0, "max_timesteps": MAX_TIMESTEPS} | options
     config = DecisionTransformerConfig(OBSERVATION_SIZE, ACTION_SIZE, **given)

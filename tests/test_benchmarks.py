@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from wikirl.text.images import open_images
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -28,3 +30,16 @@ def test_the_script_for_a_gpu_runs_without_one(tmp_path: Path) -> None:
     for _ in range(2):  # the second call goes on from the first
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=600)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"benchmark.json", "metrics.tar.gz", "scores.json"}
+
+
+@pytest.mark.extras
+def test_frames_are_rendered_and_make_a_corpus(tmp_path: Path) -> None:
+    command = [
+        sys.executable, "benchmarks/render_frames.py", str(tmp_path), "--environment", "Hopper-v5", "Walker2d-v5",
+        "--num-frames", "12", "--every", "1",
+    ]  # fmt: skip
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=600)
+    corpus = open_images(tmp_path)
+    assert len(corpus.files) == 24
+    (states,) = corpus.chunks(held_out=False)
+    assert len({row.tobytes() for row in states}) > 12  # poses differ

@@ -126,7 +126,7 @@ def test_cached_acting_knows_what_left_the_window_only_through_what_is_in_it() -
     observations, rewards = episodes()
     policies = [tiny_policy(2), cached(tiny_policy(2))]
     for policy in policies:
-        del policy.model.backbone.h[1:]
+        del policy.model.backbone.blocks[1:]
     exact, found = (play(policy, observations, rewards) for policy in policies)
     np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-5)
 

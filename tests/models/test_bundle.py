@@ -1,7 +1,6 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ def test_saved_and_loaded_it_acts_the_same_to_the_bit(tmp_path: Path, options: d
     loaded = load_policy(tmp_path / "policy")
     assert play(loaded) == play(policy)
     assert loaded.model.config == policy.model.config
-    assert asdict(loaded.model.backbone.config) == asdict(policy.model.backbone.config)
+    assert loaded.model.backbone.to_json() == policy.model.backbone.to_json()
     assert loaded.observation_space == policy.observation_space
     assert loaded.action_space == policy.action_space
     assert (loaded.context_length, loaded.target_return) == (4, -3.5)

@@ -171,8 +171,8 @@ def test_shared_positions_are_the_same_tensor_repeated_to_the_horizon() -> None:
 
 def test_a_timestep_table_of_its_own() -> None:
     model = tiny_transformer()
-    assert model.backbone.wpe is not None
-    assert model.timestep_table is not model.backbone.wpe.weight
+    assert model.backbone.position_table is not None
+    assert model.timestep_table is not model.backbone.position_table
     assert model.timestep_table.shape == (MAX_TIMESTEPS, 16)
     short = tiny_transformer(share_positions=True, max_timesteps=5)
     assert len(short.timestep_table) == 8

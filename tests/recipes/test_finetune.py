@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.models.decoders import write_decoder
 from tests.recipes.toys import backbone, corpus, dataset, finetune_config
 from wikirl.errors import BackboneError, ConfigError, RunError
 from wikirl.models.bundle import load_policy
@@ -88,6 +89,33 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, toys: tuple[str, 
     for name in ("policy/model.safetensors", "policy/config.json", "scores.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("architecture", ["gpt_neox", "opt", "llama"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_on_another_family_repeats_and_resumes_to_the_same_bits(
+    tmp_path: Path, toys: tuple[str, str], architecture: str, precision: str
+) -> None:
+    """Its dropout knows the global generator only, which is not what a checkpoint holds."""
+    start = write_decoder(tmp_path / "decoder", architecture)
+    config = finetune_config(toys[0], start, checkpoint_every=3, attention_dropout=0.5, residual_dropout=0.5)
+    for name in ("whole", "cut", "cut"):
+        finetune(config, tmp_path / name, device="cpu", precision=precision)
+        shutil.rmtree(tmp_path / "cut" / "checkpoints" / "step-8", ignore_errors=True)
+    for name in ("policy/model.safetensors", "policy/config.json", "scores.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+    losses = [line["loss"] for line in curve(tmp_path / "whole")]
+    run(replace(config, seed=1), tmp_path / "other")
+    assert losses != [line["loss"] for line in curve(tmp_path / "other")]
+
+
+def test_evaluating_a_policy_on_another_family(tmp_path: Path, toys: tuple[str, str]) -> None:
+    scores = run(finetune_config(toys[0], write_decoder(tmp_path / "decoder", "qwen3")), tmp_path / "run")
+    result = evaluate_run(tmp_path / "run", device="cpu")
+    assert result["held_out_action_error"] == scores["held_out_action_error"]
+    with pytest.raises(ConfigError, match="leave --cached out"):
+        evaluate_run(tmp_path / "run", cached=True, device="cpu")
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path, toys: tuple[str, str]) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 
 from tests.recipes.toys import corpus, pretrain_config
 from wikirl.errors import BackboneError, ConfigError, CorpusError, RunError
-from wikirl.models.backbone import load_backbone
+from wikirl.models.backbone import SHIPPED, backbone_folder, load_backbone, load_gpt
 from wikirl.recipes.pretrain import pretrain
 from wikirl.recipes.pretrain_settings import PRESETS, check_pretraining, from_preset, warmup_steps
 from wikirl.runs import read_metrics
@@ -149,7 +149,7 @@ def test_the_card_tells_the_licence_of_the_text(tmp_path: Path) -> None:
     assert "Source and licence of the training text are not known" in card(tmp_path / "unknown", text)
     (tmp_path / "LICENSE").write_text("CC BY-SA 3.0\n```\n# not a heading\n")
     found = card(tmp_path / "found", text)
-    assert "````text\nLICENSE, found beside the text:\n\nCC BY-SA 3.0\n```\n# not a heading\n````\n" in found
+    assert "````text\nLICENSE, found beside it:\n\nCC BY-SA 3.0\n```\n# not a heading\n````\n" in found
     given = card(tmp_path / "given", text, attribution="By me, **MIT**.")
     assert "\nBy me, **MIT**.\n" in given
     assert "CC BY-SA" not in given
@@ -181,7 +181,7 @@ def test_microbatches_add_up_to_the_batch(tmp_path: Path) -> None:
         for parts in (1, 2, 4)
     )
     for other in others:
-        np.testing.assert_allclose(other, whole, rtol=1e-4)
+        np.testing.assert_allclose(other, whole, rtol=1e-3)
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
@@ -193,14 +193,14 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     ).split()
     alone = subprocess.run(
         [sys.executable, "-m", "wikirl.cli", *flags, "--out", str(tmp_path / "one")],
-        capture_output=True, text=True, check=True,
+        capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     together = subprocess.run(
         [
             sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()),
             "-m", "wikirl.cli", *flags, "--num-microbatches", "2", "--out", str(tmp_path / "two"),
         ],
-        capture_output=True, text=True, check=True,
+        capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     assert json.loads(alone.stdout)["num_tokens_seen"] == json.loads(together.stdout)["num_tokens_seen"]
     one, two = ([line["language_loss"] for line in read_metrics(tmp_path / n / "pretraining")] for n in ("one", "two"))
@@ -283,12 +283,25 @@ def test_what_cannot_work(tmp_path: Path) -> None:
         pretrain(pretrain_config(text, num_steps=2), tmp_path / "b", precision="float32")
 
 
-def test_the_shipped_backbone_is_what_its_card_says() -> None:
-    from wikirl.models.backbone import CHIBIT
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_backbones_are_what_their_cards_say(name: str) -> None:
+    gpt, folder = load_gpt(name), backbone_folder(name)
+    shape = gpt.config
+    assert (shape.num_layers, shape.hidden_size, shape.num_heads, shape.num_positions) == (3, 128, 1, 1024)
+    assert shape.vocab_size == 8192
+    assert (folder / "tokenizer.json").read_bytes() == (backbone_folder("chibit") / "tokenizer.json").read_bytes()
+    assert all(torch.isfinite(value).all() for value in gpt.state_dict().values())
+    card = (folder / "README.md").read_text()
+    assert ("CC BY-SA" in card) == (name in ("chibit", "chibit-28m", "chibit-shuffled"))
+    assert ("67,174,400" if name == "chibit" else "28,672,000") in card
 
-    config = load_backbone("chibit").config
-    assert (config.num_layers, config.hidden_size, config.num_heads, config.num_positions) == (3, 128, 1, 1024)
-    assert sum(file.stat().st_size for file in CHIBIT.iterdir()) < 16e6
-    card = (CHIBIT / "README.md").read_text()
-    assert "CC BY-SA" in card
-    assert np.isfinite(load_backbone("chibit").wte.weight.detach().numpy()).all()  # type: ignore[union-attr]
+
+def test_shipped_backbones_are_small_and_open_elsewhere() -> None:
+    folders = [backbone_folder(name) for name in SHIPPED]
+    assert sum(file.stat().st_size for folder in folders for file in folder.iterdir()) < 50e6
+    for folder in folders:
+        model: Any = AutoModelForCausalLM.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        inputs = tokenizer("The city of", return_tensors="pt")
+        made = model.generate(**inputs, max_new_tokens=3, do_sample=False, pad_token_id=tokenizer.eos_token_id)
+        assert made.shape == (1, inputs["input_ids"].shape[1] + 3)

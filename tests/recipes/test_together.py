@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.models.decoders import write_decoder
 from wikirl.errors import ConfigError, RunError
 from wikirl.recipes.finetune import finetune, prepare
 from wikirl.recipes.objective import record
@@ -134,6 +135,12 @@ def test_what_cannot_be_stacked(tmp_path: Path, toys: tuple[str, str]) -> None:
     reading = [finetune_config(data, start, cotraining_corpus=text, seed=seed) for seed in (0, 1)]
     with pytest.raises(ConfigError, match="cotraining-corpus"):
         finetune_together([(config, tmp_path / str(config.seed)) for config in reading])
+    decoder = write_decoder(tmp_path / "decoder", "llama")
+    for foreign in (finetune_config(data, decoder), finetune_config(data, "scratch", architecture=decoder)):
+        with pytest.raises(
+            ConfigError, match=f"GPT-2 family to train together; {decoder} is of another; .* one by one"
+        ):
+            finetune_together([(replace(foreign, seed=seed), tmp_path / "a") for seed in (0, 1)])
     assert not (tmp_path / "a").exists()
 
 

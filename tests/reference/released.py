@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from wikirl.models.backbone import TRANSPOSED, load_backbone
+from wikirl.models.backbone import TRANSPOSED, load_gpt
 from wikirl.models.decision_transformer import (
     ActionScaler,
     DecisionTransformer,
@@ -55,7 +55,7 @@ def annealing() -> dict[str, list[float]]:
 
 def build(case: str) -> DecisionTransformer:
     """Our model with their weights, options as the case has them and no dropout."""
-    backbone = GPT(_scratch()) if case == "scratch" else load_backbone(str(DATA / "language_model"))
+    backbone = GPT(_scratch()) if case == "scratch" else load_gpt(str(DATA / "language_model"))
     shared = case == SHARED
     config = DecisionTransformerConfig(
         OBSERVATION_SIZE, ACTION_SIZE, HORIZON,

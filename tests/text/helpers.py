@@ -13,10 +13,10 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from tests.text.helpers import many_documents
-from wikirl.text import pack_files, packing
+from wikirl.text import pack_writer, packing
 from wikirl.text.tokenizers import byte_tokenizer
 
-packing.CHUNK, pack_files.RECORD_EVERY = 500, 0
+packing.CHUNK, pack_writer.RECORD_EVERY = 500, 0
 pause = float(sys.argv[2])
 
 def documents():

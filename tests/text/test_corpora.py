@@ -10,7 +10,7 @@ import pytest
 from tests.helpers import toy_documents, write_corpus
 from wikirl.errors import CorpusError, MissingExtraError
 from wikirl.text.corpora import FileCorpus, open_corpus, shuffle_words
-from wikirl.text.synthetic import SyntheticCorpus
+from wikirl.text.states import StateCorpus
 from wikirl.text.tokenizers import train_tokenizer
 
 TEXT = "\n\n  first line \nsecond line\t\n \t \nnext document\r\n\r\n\n\nlast — with ünïcode 海"
@@ -19,7 +19,7 @@ DOCUMENTS = ["first line\nsecond line", "next document", "last — with ünïcod
 
 def documents_of(spec: str) -> Iterator[str]:
     corpus = open_corpus(spec)
-    assert not isinstance(corpus, SyntheticCorpus)
+    assert not isinstance(corpus, StateCorpus)
     return corpus.documents()
 
 
@@ -155,7 +155,7 @@ def test_notices_beside_the_text_are_its_attribution_and_no_text(tmp_path: Path)
     write_files(tmp_path, LICENSE_txt="CC BY-SA 3.0\n", NOTICE="by many")
     for corpus in (file_corpus(tmp_path), file_corpus(tmp_path / "a.txt")):
         assert list(corpus.documents()) == ["text"]
-        assert "LICENSE.txt, found beside the text:\n\nCC BY-SA 3.0" in corpus.attribution
+        assert "LICENSE.txt, found beside it:\n\nCC BY-SA 3.0" in corpus.attribution
         assert "by many" in corpus.attribution
     shuffled = open_corpus(f"shuffled:{tmp_path}")
     assert shuffled.attribution == file_corpus(tmp_path).attribution

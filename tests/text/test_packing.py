@@ -25,7 +25,8 @@ from wikirl.text.packing import (
     pack,
     pack_corpus,
 )
-from wikirl.text.synthetic import SEQUENCE_LENGTH, SyntheticCorpus
+from wikirl.text.states import SEQUENCE_LENGTH
+from wikirl.text.synthetic import SyntheticCorpus
 from wikirl.text.tokenizers import END_OF_TEXT, train_tokenizer
 
 TOKENIZER = train_tokenizer(toy_documents(), 300)
@@ -159,9 +160,11 @@ def test_the_cache_reads_documents_once(tmp_path: Path, monkeypatch: pytest.Monk
 def test_states_are_packed_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WIKIRL_CACHE", str(tmp_path))
     corpus = SyntheticCorpus("markov", states=7, sequences=32)
+    states = {part: np.concatenate(list(corpus.chunks(held_out=part))).ravel() for part in (False, True)}
+    expected = {"training": states[False], "held-out": states[True], "whole": np.concatenate(list(states.values()))}
     for part in get_args(Part):
         packed = pack_corpus(corpus, part, TOKENIZER)
-        assert packed.ids.tolist() == (np.concatenate(list(corpus.chunks(part))).ravel() + 1).tolist()
+        assert packed.ids.tolist() == (expected[part] + 1).tolist()
         assert packed.document_starts.tolist() == list(range(0, packed.num_tokens + 1, SEQUENCE_LENGTH))
         assert packed.num_bytes == 0
     with pytest.raises(CorpusError, match="at least 401 for synthetic:iid:states=400,sequences=32; found 300"):

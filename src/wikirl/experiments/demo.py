@@ -146,7 +146,7 @@ def _is_finished(plan: RunPlan, dataset_fingerprint: str) -> bool:
     asked = {name: value for name, value in asdict(plan.config).items() if value is not None}
     asked["dataset_fingerprint"] = dataset_fingerprint
     if plan.config.backbone != "scratch":
-        asked["backbone_fingerprint"] = weights_fingerprint(load_backbone(plan.config.backbone))
+        asked["backbone_fingerprint"] = weights_fingerprint(load_backbone(plan.config.backbone, plan.config.seed))
     found = read_json(plan.folder / "config.json")
     return all(found.get(name) == value for name, value in json.loads(json.dumps(asked)).items())
 

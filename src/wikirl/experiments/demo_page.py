@@ -13,7 +13,7 @@ from wikirl import pages
 from wikirl.evaluation.recording import record_episode
 from wikirl.evaluation.rendering import filmstrip, render_recording, to_gif, to_png
 from wikirl.experiments.demo_summary import num_seeds, protocol_line, score_caption, score_rows
-from wikirl.models.backbone import CHIBIT
+from wikirl.models.backbone import backbone_folder
 from wikirl.models.bundle import load_policy
 from wikirl.pages import Chart, Html, Series
 from wikirl.runs import read_json
@@ -243,7 +243,7 @@ def _weights(summary: Json) -> Html:
     parts = []
     for (name, arm), backbone in zip(summary["arms"].items(), summary["settings"]["backbones"], strict=True):
         fingerprint = arm["runs"][0]["backbone_fingerprint"]
-        card = (CHIBIT if backbone == "chibit" else Path(backbone)) / "README.md"
+        card = backbone_folder(backbone) / "README.md"
         if backbone == "scratch":
             origin = "drawn at random from the run's seed; for the first seed they have fingerprint "
         else:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wikirl.errors import ConfigError
 from wikirl.models.decision_transformer import DecisionTransformer
+from wikirl.models.gpt import GPT
 from wikirl.models.memory import KeyValueMemory
 from wikirl.types import Space, TrajectoryBatch
 
@@ -43,6 +44,9 @@ class DecisionTransformerPolicy:
             target_return: Return asked for at the start of each episode, in environment units.
             cached: Keep keys and values instead of computing whole windows; takes effect at the next `reset`. Not for
                 stacked models.
+
+        Raises:
+            ConfigError: as setting `cached`.
         """
         self.model = model
         self.observation_space, self.action_space = observation_space, action_space
@@ -51,6 +55,24 @@ class DecisionTransformerPolicy:
         # Enough to keep a processor busy, few enough for its memory: 128 windows of 60 tokens make 8 MB an activation.
         self._rows_at_once = 128 if self._device == "cpu" else 4096
         self._step = -1
+
+    @property
+    def cached(self) -> bool:
+        """Whether keys and values are kept.
+
+        Raises:
+            ConfigError: on setting it, if the backbone is not of the GPT-2 family.
+        """
+        return self._cached
+
+    @cached.setter
+    def cached(self, wanted: bool) -> None:
+        if wanted and not isinstance(self.model.backbone, GPT):
+            raise ConfigError(
+                "expected a backbone of the GPT-2 family for cached acting; that of this policy is of another; "
+                "leave --cached out"
+            )
+        self._cached = wanted
 
     def reset(self, num_envs: int, seed: int) -> None:
         """Begin `num_envs` episodes; the seed is not used, because the policy is deterministic."""
@@ -64,7 +86,10 @@ class DecisionTransformerPolicy:
         self._returns_to_go = empty(1)
         # The window without the action that is not yet taken: 3K − 1 tokens.
         size = 3 * self.context_length - 1
-        self._memory = KeyValueMemory(self.model.backbone, num_envs, size, self._device) if self.cached else None
+        self._memory: KeyValueMemory | None = None
+        if self.cached:
+            assert isinstance(self.model.backbone, GPT)  # the setter saw to it
+            self._memory = KeyValueMemory(self.model.backbone, num_envs, size, self._device)
         self._step = -1
 
     @torch.no_grad()

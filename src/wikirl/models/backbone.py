@@ -1,84 +1,125 @@
 """Where backbones come from and go to: scratch, the shipped ChibiT, Hugging Face folders and ids.
 
-Hugging Face's library reads and writes the files; the forward is ours (gpt.py). A backbone is a `GPT`: it owns its word
-embeddings `[V,D]` and its position table. This file does not know trajectories.
+Hugging Face's library reads and writes the files. A GPT-2 becomes a `GPT`, whose forward is ours (gpt.py); any other
+causal decoder a `HuggingFaceBackbone` (hugging_face.py). This file does not know trajectories.
 """
 
 import hashlib
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import torch
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
-from safetensors import SafetensorError
+from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor
-from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel, GPT2Model
-from transformers.utils import logging as transformers_logging
+from transformers import AutoModel, GPT2Config, GPT2LMHeadModel, GPT2Model, PreTrainedConfig
 
 from wikirl.errors import BackboneError
 from wikirl.kernels import Activation
 from wikirl.models.gpt import GPT, GPTConfig
-
-# It would draw over our own bars.
-transformers_logging.disable_progress_bar()
-# Its report on loaded weights would follow our own one-line error.
-transformers_logging.set_verbosity_error()
+from wikirl.models.hugging_face import (
+    SAFELY,
+    UNUSABLE,
+    as_backbone,
+    first_line,
+    read_config,
+    require_decoder,
+)
+from wikirl.models.perturbed import perturb, perturbation_of
+from wikirl.models.sequence_model import Backbone
 
 # Base of what the hub's HTTP library raises, whichever it is: httpx, or httpx2 in newer versions.
 _HTTP_ERROR = cast(type[Exception], HfHubHTTPError.__base__)
 
-CHIBIT = Path(__file__).parents[1] / "assets" / "chibit"
+ASSETS = Path(__file__).parents[1] / "assets"
+# ChibiT, and what compares with it: itself after the controls' number of tokens, and the controls.
+SHIPPED = ("chibit", "chibit-28m", "chibit-shuffled", "chibit-markov")
 # GPT-2 matrices are Conv1D (input × output) in Hugging Face's files, Linear (output × input) here.
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 
 
-def load_backbone(name: str) -> GPT:
+def backbone_folder(name: str) -> Path:
+    """Where a backbone's files would be: of a shipped one in this package, of others at the path that is their name."""
+    return ASSETS / name if name in SHIPPED else Path(name)
+
+
+def load_backbone(name: str, seed: int | None = None) -> Backbone:
     """A pre-trained backbone.
 
     Args:
-        name: `chibit` (shipped), a folder in Hugging Face format, or a Hugging Face id of the GPT-2 family.
+        name: one of `SHIPPED`, a folder in Hugging Face format, or a Hugging Face id; or one of these disturbed, as
+            perturbed.py spells it.
+        seed: What disturbed weights are drawn from; of no effect on others.
 
     Raises:
-        BackboneError: nothing is there, it cannot be read, or it is not of the GPT-2 family.
+        BackboneError: nothing is there, it cannot be read, it is no causal decoder, or it lacks a seed.
     """
-    source = CHIBIT if name == "chibit" else Path(name)
-    config = _read_config(name, source)
-    try:
-        loaded: Any = GPT2Model.from_pretrained(
-            source if source.is_dir() else name, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, ArithmeticError, SafetensorError, RuntimeError) as error:
-        raise BackboneError(f"expected GPT-2 weights at {name!r}; found: {_first_line(error)}") from error
-    model, report = loaded
-    if missing := sorted(report["missing_keys"]):  # Hugging Face would draw them at random
-        raise BackboneError(f"expected all GPT-2 weights at {name!r}; missing: {', '.join(missing[:4])}")
+    if perturbation := perturbation_of(name):
+        if seed is None:
+            raise BackboneError(
+                f"expected a seed to draw the weights of {name!r} from; found none; use it as --backbone, "
+                f"or {perturbation.backbone!r} here"
+            )
+        disturbed = load_backbone(perturbation.backbone)
+        perturb(disturbed, perturbation, seed)
+        return disturbed
+    config = _read_config(name)
+    if isinstance(config, GPT2Config):
+        return _load_gpt(name, config)
+    require_decoder(config, name)
+    return as_backbone(_read_weights(AutoModel, name, config), name)
+
+
+def load_gpt(name: str) -> GPT:
+    """`load_backbone` where nothing but the GPT-2 family will do.
+
+    Raises:
+        BackboneError: as `load_backbone`, or it is of another family.
+    """
+    config = _read_config(name)
+    if not isinstance(config, GPT2Config):
+        raise BackboneError(f"expected a backbone of the GPT-2 family; {name!r} is of type {config.model_type!r}")
+    return _load_gpt(name, config)
+
+
+def _load_gpt(name: str, config: GPT2Config) -> GPT:
+    model = _read_weights(GPT2Model, name, config)
     gpt = GPT(from_hugging_face_config(config))
     gpt.load_state_dict(from_hugging_face(model.state_dict()))
     return gpt
 
 
-def _read_config(name: str, source: Path) -> GPT2Config:
-    if not source.is_dir() and (
+def _place(name: str) -> Path | str:
+    """A folder, or the id of a model on the hub."""
+    folder = backbone_folder(name)
+    return folder if folder.is_dir() else name
+
+
+def _read_config(name: str) -> PreTrainedConfig:
+    place = _place(name)
+    if isinstance(place, str) and (
         (os.sep in name.strip(os.sep) and name.count("/") > 1) or name.startswith((".", "/", "~"))
     ):
         raise BackboneError(f"expected a folder with config.json and model.safetensors; found no folder at {name!r}")
     try:
-        config = AutoConfig.from_pretrained(source if source.is_dir() else name)
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, StrictDataclassError) as error:
+        return read_config(place)
+    except UNUSABLE as error:
         raise BackboneError(
             "expected scratch, chibit, a Hugging Face folder or a Hugging Face id as backbone; "
-            f"found {name!r}: {_first_line(error)}"
+            f"found {name!r}: {first_line(error)}"
         ) from error
-    if not isinstance(config, GPT2Config):
-        raise BackboneError(f"expected a backbone of the GPT-2 family; {name!r} is of type {config.model_type!r}")
-    return config
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
+def _read_weights(kind: Any, name: str, config: PreTrainedConfig) -> Any:
+    """The model of one of Hugging Face's classes, in float32."""
+    try:
+        model, report = kind.from_pretrained(_place(name), config=config, output_loading_info=True, **SAFELY)
+    except UNUSABLE as error:
+        raise BackboneError(f"expected the weights of a model at {name!r}; found: {first_line(error)}") from error
+    if missing := sorted(report["missing_keys"]):  # Hugging Face would draw them at random
+        raise BackboneError(f"expected all weights of the model at {name!r}; missing: {', '.join(missing[:4])}")
+    return model
 
 
 def from_hugging_face_config(config: GPT2Config) -> GPTConfig:
@@ -173,22 +214,14 @@ def push_backbone(folder: Path, repository: str) -> None:
         hub.upload_folder(folder_path=folder, repo_id=repository, ignore_patterns=["pretraining/*", "steps/*"])
     except (OSError, ValueError, _HTTP_ERROR) as error:
         raise BackboneError(
-            f"expected to be able to upload {folder} to {repository!r}; found: {_first_line(error)}; log in with "
+            f"expected to be able to upload {folder} to {repository!r}; found: {first_line(error)}; log in with "
             "`hf auth login` and ask again: the model is whole, and will not be trained anew"
         ) from error
 
 
-def with_dropout(gpt: GPT, *, embedding: float, attention: float, residual: float) -> GPT:
-    """The same weights under other dropout rates."""
-    config = replace(gpt.config, embedding_dropout=embedding, attention_dropout=attention, residual_dropout=residual)
-    other = GPT(config)
-    other.load_state_dict(gpt.state_dict())
-    return other
-
-
-def weights_fingerprint(gpt: GPT) -> str:
+def weights_fingerprint(backbone: Backbone) -> str:
     """Hash of all weights, to tell what a run started from."""
     digest = hashlib.sha256()
-    for name, value in sorted(gpt.state_dict().items()):
+    for name, value in sorted(backbone.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

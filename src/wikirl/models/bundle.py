@@ -24,6 +24,7 @@ from wikirl.models.decision_transformer import (
     Normalizer,
 )
 from wikirl.models.gpt import GPT, GPTConfig
+from wikirl.models.sequence_model import Backbone
 from wikirl.runs import replacing_folder, write_json
 from wikirl.types import Space
 
@@ -44,7 +45,7 @@ def save_policy(policy: DecisionTransformerPolicy, folder: Path, details: dict[s
         save_file(tensors, temporary / "model.safetensors", metadata={"format": FORMAT})
         config = {
             "format": FORMAT,
-            "backbone": asdict(model.backbone.config),
+            "backbone": model.backbone.to_json(),
             "decision_transformer": asdict(model.config),
             "observation_space": policy.observation_space.to_json(),
             "action_space": policy.action_space.to_json(),
@@ -73,7 +74,7 @@ def load_policy(folder: Path | str, device: str = "cpu") -> DecisionTransformerP
         raise BundleError(f"expected a policy bundle of format {FORMAT!r} at {folder}; found another config.json")
     try:
         options = DecisionTransformerConfig(**config["decision_transformer"])
-        backbone = GPT(GPTConfig(**config["backbone"]))
+        backbone = _build(config["backbone"])
         spaces = [Space.from_json(config[key]) for key in ("observation_space", "action_space")]
         context_length, target_return = int(config["context_length"]), float(config["target_return"])
         if context_length < 1:
@@ -86,6 +87,15 @@ def load_policy(folder: Path | str, device: str = "cpu") -> DecisionTransformerP
     _fill(model, tensors, folder)
     model.to(device).eval()
     return DecisionTransformerPolicy(model, *spaces, context_length=context_length, target_return=target_return)
+
+
+def _build(description: dict[str, Any]) -> Backbone:
+    """The backbone that left this description, with fresh weights."""
+    if "hugging_face" not in description:
+        return GPT(GPTConfig(**description))
+    from wikirl.models.hugging_face import HuggingFaceBackbone  # its library takes seconds to import
+
+    return HuggingFaceBackbone.from_json(description)
 
 
 def _fill(model: DecisionTransformer, tensors: dict[str, torch.Tensor], folder: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from wikirl.errors import ConfigError
 from wikirl.kernels import layer_norm, linear, look_up
-from wikirl.models.gpt import GPT
+from wikirl.models.sequence_model import Backbone
 from wikirl.types import TrajectoryBatch
 
 TimestepPlacement = Literal["before_norm", "after_norm"]
@@ -112,7 +112,7 @@ class DecisionTransformer(nn.Module):
     """Predicts the action of every step of a window from what came before it."""
 
     def __init__(
-        self, config: DecisionTransformerConfig, backbone: GPT, normalizer: Normalizer, scaler: ActionScaler
+        self, config: DecisionTransformerConfig, backbone: Backbone, normalizer: Normalizer, scaler: ActionScaler
     ) -> None:
         """Build fresh projections around `backbone`, whose position table is extended in place if it is shared.
 
@@ -130,14 +130,14 @@ class DecisionTransformer(nn.Module):
             raise ConfigError(
                 f"expected timestep_placement before_norm or after_norm; found {config.timestep_placement!r}"
             )
-        width = backbone.config.hidden_size
+        width = backbone.hidden_size
         self.config, self.backbone = config, backbone
         self.normalizer, self.scaler = normalizer, scaler
         self.embed_return = nn.Linear(1, width)
         self.embed_observation = nn.Linear(config.observation_size, width)
         self.embed_action = nn.Linear(config.action_size, width)
         if config.share_positions:
-            if backbone.wpe is None:
+            if backbone.position_table is None:
                 raise ConfigError(
                     "expected a backbone with a position table to share as timestep table; this one has none"
                 )
@@ -149,10 +149,9 @@ class DecisionTransformer(nn.Module):
     @property
     def timestep_table(self) -> nn.Parameter:
         """The table `[T,D]` timesteps are looked up in."""
-        table = self.embed_timestep or self.backbone.wpe
-        assert table is not None  # the constructor saw to it
-        assert isinstance(table.weight, nn.Parameter)
-        return table.weight
+        table = self.backbone.position_table if self.embed_timestep is None else self.embed_timestep.weight
+        assert isinstance(table, nn.Parameter)  # the constructor saw to it
+        return table
 
     @property
     def num_runs(self) -> int | None:
@@ -227,8 +226,8 @@ class DecisionTransformer(nn.Module):
             case "none":
                 frozen: list[nn.Parameter] = []
             case "blocks":
-                frozen = list(self.backbone.h.parameters())
+                frozen = list(self.backbone.blocks.parameters())
             case "all_but_norms_and_projections":
-                frozen = [p for name, p in self.backbone.named_parameters() if ".ln_" not in f".{name}"]
+                frozen = self.backbone.all_but_norms()
         for parameter in frozen:
             parameter.requires_grad_(False)

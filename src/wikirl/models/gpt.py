@@ -6,11 +6,13 @@ as `Linear` (output × input) where Hugging Face's `Conv1D` stores input × outp
 
 Unlike Hugging Face's model, `forward` adds no positions: a Decision Transformer brings its own timestep table, and
 Wiki-RL's released code comments the addition out. `embed_tokens` adds them for text.
+
+The file is longer than others to keep the architecture in one place.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import get_args
+from dataclasses import asdict, dataclass, replace
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,10 +20,9 @@ from torch import Tensor, nn
 
 from wikirl.errors import ConfigError
 from wikirl.kernels import Activation, Dropout, add_dropped, attention, feed_forward, is_short, layer_norm, linear
+from wikirl.models.sequence_model import EVERYTHING, LAST, Backbone
 
 Memory = Callable[[Tensor], Tensor]
-# What to read: all positions, or the last one.
-EVERYTHING, LAST = slice(None), slice(-1, None)
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Block(nn.Module):
         return add_dropped(stream, transformed, self.dropout.mask(stream.shape, stream.device))
 
 
-class GPT(nn.Module):
+class GPT(Backbone):
     """GPT-2 without its language-model head: embeddings `[B,L,D]` in, hidden states `[B,L,D]` out.
 
     Weights are drawn from the global PyTorch generator (seed it with `reproducibility.seed_everything`), normal with
@@ -178,6 +179,48 @@ class GPT(nn.Module):
             elif ".ln_" not in f".{name}":
                 residual = (2 * self.config.num_layers) ** 0.5 if name.endswith("c_proj.weight") else 1.0
                 parameter.normal_(0.0, std / residual)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the residual stream."""
+        return self.config.hidden_size
+
+    @property
+    def max_length(self) -> None:
+        """None: `forward` adds no positions."""
+        return None
+
+    @property
+    def word_table(self) -> Float[Tensor, "*R V D"] | None:
+        """GPT-2's `wte`."""
+        return None if self.wte is None else self.wte.weight
+
+    @property
+    def position_table(self) -> Float[Tensor, "*R P D"] | None:
+        """GPT-2's `wpe`."""
+        return None if self.wpe is None else self.wpe.weight
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """GPT-2's `h`."""
+        return self.h
+
+    def with_dropout(self, *, embedding: float, attention: float, residual: float) -> "GPT":
+        """The same weights under other dropout rates."""
+        config = replace(
+            self.config, embedding_dropout=embedding, attention_dropout=attention, residual_dropout=residual
+        )
+        other = GPT(config)
+        other.load_state_dict(self.state_dict())
+        return other
+
+    def fresh(self) -> "GPT":
+        """The same architecture, weights as the constructor draws them."""
+        return GPT(self.config)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields of `GPTConfig`."""
+        return asdict(self.config)
 
     @torch.no_grad()
     def extend_positions(self, num_positions: int) -> None:

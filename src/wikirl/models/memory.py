@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from wikirl.kernels import layer_norm
-from wikirl.models.gpt import EVERYTHING, GPT, LAST
+from wikirl.models.gpt import GPT
+from wikirl.models.sequence_model import EVERYTHING, LAST
 
 
 class KeyValueMemory:

@@ -13,6 +13,7 @@ from torch import nn
 from wikirl.errors import ConfigError
 from wikirl.kernels import Dropout
 from wikirl.models.decision_transformer import DecisionTransformer
+from wikirl.models.gpt import GPT
 
 
 def stack(models: Sequence[DecisionTransformer]) -> DecisionTransformer:
@@ -22,12 +23,14 @@ def stack(models: Sequence[DecisionTransformer]) -> DecisionTransformer:
     r, so that it drops what model r alone would drop.
 
     Raises:
-        ConfigError: the models differ in architecture, options or what is frozen.
+        ConfigError: the models differ in architecture, options or what is frozen, or their backbones are no `GPT`.
     """
     first = models[0]
     shapes = [{name: (p.shape, p.requires_grad) for name, p in model.named_parameters()} for model in models]
     if any(shape != shapes[0] for shape in shapes) or any(model.config != first.config for model in models):
         raise ConfigError("expected models of one architecture with the same options and frozen parts, to stack them")
+    if not isinstance(first.backbone, GPT):
+        raise ConfigError("expected models with backbones of the GPT-2 family, to stack them; train these one by one")
     stacked = copy.deepcopy(first)
     for name, parameter in list(stacked.named_parameters()):
         rows = torch.stack([model.get_parameter(name).detach() for model in models])

@@ -4,13 +4,17 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from wikirl.errors import ConfigError
-from wikirl.models.backbone import CHIBIT, load_backbone, with_dropout
+from wikirl.models.backbone import backbone_folder, load_backbone
 from wikirl.models.decision_transformer import ActionScaler, DecisionTransformer, DecisionTransformerConfig, Normalizer
 from wikirl.models.gpt import GPT, GPTConfig
+from wikirl.models.perturbed import perturbation_of
+from wikirl.models.sequence_model import Backbone
 from wikirl.models.word_clusters import word_clusters
+from wikirl.recipes.language_probe import LanguageProbe
 from wikirl.recipes.settings import FinetuneConfig
 from wikirl.reproducibility import seed_everything
 from wikirl.runs import cache_folder
@@ -23,29 +27,57 @@ from wikirl.trajectories.dataset import TrajectoryDataset
 TEXT_BLOCK = 1024
 
 
-def make_backbone(config: FinetuneConfig) -> GPT:
+def make_backbone(config: FinetuneConfig) -> Backbone:
     """The sequence model to start from, under the run's dropout rates.
 
     `scratch` takes only the architecture of what it is compared with, its tables included, and draws its weights from
     the seed.
+
+    Raises:
+        BackboneError: it cannot be loaded.
+        ConfigError: it lacks what the run asks of it.
     """
     seed_everything(config.seed)
     if config.backbone == "scratch":
         # DT's own: 3 layers, 1 head, width 128, ReLU, 1024 positions, no words (facts 2.1, Q19)
-        gpt = GPT(GPTConfig()) if config.architecture == "dt" else GPT(load_backbone(config.architecture).config)
+        backbone = GPT(GPTConfig()) if config.architecture == "dt" else load_backbone(config.architecture).fresh()
     else:
-        gpt = load_backbone(config.backbone)
+        backbone = load_backbone(config.backbone, config.seed)
+    _require_what_is_asked(config, backbone)
     assert config.residual_dropout is not None
-    return with_dropout(
-        gpt,
+    return backbone.with_dropout(
         embedding=config.embedding_dropout,
         attention=config.attention_dropout,
         residual=config.residual_dropout,
     )
 
 
+def _require_what_is_asked(config: FinetuneConfig, backbone: Backbone) -> None:
+    name = starting_point(config)
+    if config.share_positions and backbone.position_table is None:
+        raise ConfigError(
+            f"expected a backbone with a position table to share as timestep table; {name} has none; "
+            "use --no-share-positions"
+        )
+    if config.cotraining_corpus is not None and not isinstance(backbone, GPT):
+        raise ConfigError(
+            f"expected a backbone of the GPT-2 family to go on modelling text; {name} is of another; "
+            "leave --cotraining-corpus out"
+        )
+    if backbone.max_length is not None and 3 * config.context_length > backbone.max_length:
+        raise ConfigError(
+            f"expected windows of at most {backbone.max_length} tokens, as {name} takes; found "
+            f"{3 * config.context_length}, three for each step; use --context-length {backbone.max_length // 3} or less"
+        )
+
+
+def starting_point(config: FinetuneConfig) -> str:
+    """Whose architecture the run has."""
+    return config.architecture if config.backbone == "scratch" else config.backbone
+
+
 def make_model(
-    config: FinetuneConfig, dataset: TrajectoryDataset, backbone: GPT
+    config: FinetuneConfig, dataset: TrajectoryDataset, backbone: Backbone
 ) -> tuple[DecisionTransformer, Tensor | None]:
     """The Decision Transformer around a backbone, and the cluster centres it is aligned to (None without alignment).
 
@@ -54,10 +86,10 @@ def make_model(
     """
     centres = None
     if config.alignment != "none":
-        if backbone.wte is None:
+        if backbone.word_table is None:
             raise ConfigError("alignment needs a backbone with word embeddings; found none; use --alignment none")
-        clusters = min(config.num_clusters, len(backbone.wte.weight))
-        centres = word_clusters(backbone.wte.weight, clusters, cache=cache_folder())
+        clusters = min(config.num_clusters, len(backbone.word_table))
+        centres = word_clusters(backbone.word_table, clusters, cache=cache_folder())
     backbone.drop_tables(
         words=config.cotraining_corpus is None,
         positions=not config.share_positions and config.cotraining_corpus is None,
@@ -108,21 +140,49 @@ def _scaler(dataset: TrajectoryDataset) -> ActionScaler:
     return ActionScaler(low, high)
 
 
-def text_blocks(config: FinetuneConfig, backbone: GPT) -> BlockSampler | None:
+def text_blocks(config: FinetuneConfig, backbone: Backbone) -> BlockSampler | None:
     """Blocks of the co-training corpus in the backbone's own vocabulary; None without co-training."""
     if config.cotraining_corpus is None:
         return None
-    name = config.architecture if config.backbone == "scratch" else config.backbone
-    tokenizer = tokenizer_of(str(CHIBIT) if name == "chibit" else name)
+    assert isinstance(backbone, GPT)  # make_backbone saw to it
+    text = pack_corpus(open_corpus(config.cotraining_corpus), "whole", own_tokenizer(config, backbone))
+    length = min(TEXT_BLOCK, backbone.config.num_positions)
+    return BlockSampler(text, length, config.cotraining_batch_size, config.seed)
+
+
+def language_probe(config: FinetuneConfig, backbone: Backbone) -> LanguageProbe | None:
+    """What measures perplexity before and after; None if it is not asked for.
+
+    Raises:
+        ConfigError: the backbone cannot read.
+    """
+    if config.language_text is None:
+        return None
+    if not isinstance(backbone, GPT) or backbone.wte is None or backbone.wpe is None:
+        raise ConfigError(
+            f"expected a backbone of the GPT-2 family with words and positions to measure perplexity; "
+            f"{starting_point(config)} is another; leave --language-text out"
+        )
+    return LanguageProbe(config.language_text, own_tokenizer(config, backbone), backbone)
+
+
+def own_tokenizer(config: FinetuneConfig, backbone: GPT) -> Tokenizer:
+    """The tokenizer that belongs to the backbone.
+
+    Raises:
+        ConfigError: it has more words than the backbone.
+        CorpusError: there is none.
+    """
+    name = starting_point(config)
+    if perturbation := perturbation_of(name):
+        name = perturbation.backbone
+    tokenizer = tokenizer_of(str(backbone_folder(name)))
     if tokenizer.get_vocab_size() > backbone.config.vocab_size:
         raise ConfigError(
             f"expected a tokenizer of at most {backbone.config.vocab_size} words, as the backbone has; "
             f"found {tokenizer.get_vocab_size()} in {name}"
         )
-    corpus = open_corpus(config.cotraining_corpus)
-    text = pack_corpus(corpus, "whole", tokenizer)
-    length = min(TEXT_BLOCK, backbone.config.num_positions)
-    return BlockSampler(text, length, config.cotraining_batch_size, config.seed)
+    return tokenizer
 
 
 def optimizer_groups(config: FinetuneConfig, model: DecisionTransformer) -> list[dict[str, Any]]:

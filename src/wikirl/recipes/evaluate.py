@@ -128,7 +128,8 @@ def evaluate_run(
 
     Raises:
         RunError: the folder is no finished run.
-        ConfigError: the environment does not fit the policy, or a count is not positive.
+        ConfigError: the environment does not fit the policy, a count is not positive, or the backbone does not act
+            cached.
     """
     folder = Path(folder)
     if not (folder / "config.json").exists():
@@ -143,6 +144,7 @@ def evaluate_run(
     keep_freed_memory()
     device = choose_device(device)
     policy = load_policy(folder / "policy", device)
+    policy.cached = cached
     environment = environment or config["environment"]
     if environment is None:
         return _keep(folder, "held-out", _held_out_result(policy, config))
@@ -153,7 +155,6 @@ def evaluate_run(
         "seed": seed, "step": config["num_steps"], "delayed_reward": config["delayed_reward"],
         "num_processes": processes,
     }  # fmt: skip
-    policy.cached = cached
     evaluations = score(policy, environment, targets, num_episodes=num_episodes, **settings)
     differences: list[dict[str, Any]] = [{} for _ in targets]
     if cached:

@@ -24,7 +24,8 @@ from wikirl.models.acting import DecisionTransformerPolicy
 from wikirl.models.backbone import weights_fingerprint
 from wikirl.models.bundle import save_policy
 from wikirl.models.gpt import GPT
-from wikirl.recipes.building import make_backbone, make_model, optimizer_groups, text_blocks
+from wikirl.models.sequence_model import Backbone
+from wikirl.recipes.building import language_probe, make_backbone, make_model, optimizer_groups, text_blocks
 from wikirl.recipes.evaluate import check_fit, evaluation_entry, held_out_error, score, split
 from wikirl.recipes.objective import TrajectoryObjective, record
 from wikirl.recipes.settings import FinetuneConfig, resolve
@@ -91,7 +92,7 @@ class Prepared:
     config: FinetuneConfig
     resolved: dict[str, Any]
     dataset: TrajectoryDataset
-    backbone: GPT
+    backbone: Backbone
     autocast: torch.dtype | None
 
 
@@ -134,6 +135,7 @@ class Session:
             training = delayed_reward(training)
             self.held_out = delayed_reward(self.held_out) if self.held_out else None
         self.blocks = text_blocks(config, backbone)
+        self.probe = language_probe(config, backbone)
         self.model, centres = make_model(config, training, backbone)
         self.model.to(device)
         self.centres = None if centres is None else centres.to(device)
@@ -205,6 +207,7 @@ class Session:
         ids = ids.to(self.device)
         with torch.autocast(torch.device(self.device).type, self.autocast, enabled=self.autocast is not None):
             gpt = self.model.backbone
+            assert isinstance(gpt, GPT)  # make_backbone saw to it
             assert gpt.wte is not None
             hidden = gpt(gpt.embed_tokens(ids[:, :-1]))
             return next_token_loss(hidden.to(self.autocast or hidden.dtype), gpt.wte.weight, ids[:, 1:])
@@ -276,6 +279,9 @@ class Session:
             "num_steps": config.num_steps,
             "num_parameters": sum(p.numel() for p in self.model.parameters()),
         }
+        if self.probe:
+            assert isinstance(self.model.backbone, GPT)  # language_probe saw to it
+            scores["language"] = self.probe.result(self.model.backbone)
         if self.held_out is not None:
             scores["held_out_action_error"] = held_out_error(self.policy, self.held_out)
         if config.environment:

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wikirl.kernels import draw_dropout_from
-from wikirl.models.gpt import GPT, LAST
+from wikirl.models.gpt import GPT
+from wikirl.models.sequence_model import LAST
+from wikirl.recipes.language_probe import mean_nats
 from wikirl.recipes.pretrain_settings import PretrainConfig, warmup_steps
 from wikirl.runs import Checkpoint, Run
-from wikirl.text.packing import BlockSampler, PackedText, evaluation_blocks
+from wikirl.text.packing import BlockSampler, PackedText
 from wikirl.text.tokenizers import end_token
 from wikirl.training.loop import StepMetrics, Term, train
 from wikirl.training.losses import next_token_loss
@@ -194,18 +196,16 @@ class LanguageSession:
         tensors = {"model": self.gpt.state_dict(), "optimizer": optimizer_tensors(self.optimizer)}
         run.save_checkpoint(step, tensors, {"seconds": self.seconds})
 
-    @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Held-out figures: nats and perplexity per token, bits per byte of UTF-8 text."""
+        config = self.config
         self.model.eval()
-        held_out = self.texts.held_out
-        nats, tokens = 0.0, 0
-        for ids, first in evaluation_blocks(held_out, self.config.num_positions, self.config.batch_size):
-            count = ids[:, 1 + first :].numel()
-            nats += self.model(ids.to(self.device), 0, first).item() * count
-            tokens += count
+        nats = mean_nats(
+            lambda ids, first: self.model(ids, 0, first),
+            self.texts.held_out, config.num_positions, config.batch_size, torch.device(self.device),
+        )  # fmt: skip
         self.model.train()
-        return language_figures(nats / tokens, held_out)
+        return language_figures(nats, self.texts.held_out)
 
     @torch.no_grad()
     def samples(self, tokenizer: Tokenizer, seed: int) -> list[str]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from wikirl.errors import ConfigError, RunError
 from wikirl.kernels import keep_freed_memory
-from wikirl.models.backbone import CHIBIT, load_backbone, push_backbone, save_backbone, with_dropout
+from wikirl.models.backbone import backbone_folder, load_gpt, push_backbone, save_backbone
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.recipes.language_session import LanguageSession, Texts
 from wikirl.recipes.model_card import Card, as_quoted, model_card
@@ -31,7 +31,7 @@ from wikirl.reproducibility import (
 from wikirl.runs import Run, checkpoints_of, interruptible, replacing_folder, write_json
 from wikirl.text.corpora import Corpus, open_corpus
 from wikirl.text.packing import PackedText, pack_corpus
-from wikirl.text.synthetic import SyntheticCorpus
+from wikirl.text.states import StateCorpus
 from wikirl.text.tokenizers import (
     byte_tokenizer,
     end_token,
@@ -42,7 +42,7 @@ from wikirl.text.tokenizers import (
     tokenizer_of,
     train_tokenizer,
 )
-from wikirl.training.processes import processes
+from wikirl.training.processes import Processes, processes
 
 
 def pretrain(
@@ -72,44 +72,53 @@ def pretrain(
         BackboneError: the hub does not take the folder, which is whole at `out` all the same.
     """
     keep_freed_memory()
-    out = Path(out)
     device = choose_device(device)
-    autocast = choose_precision(precision, device)
     with processes(device) as mine:
-        check_pretraining(config, mine.size)
-        corpus = open_corpus(config.corpus)
-        if (out / "config.json").exists() and not (out / "pretraining" / "config.json").exists():
-            raise RunError(
-                f"expected a new folder, or one that pretrain made; {out} holds another model; choose another --out"
-            )
-        resolved = {
-            **asdict(config),
-            "kind": "pretrain",
-            "corpus_fingerprint": corpus.fingerprint,
-            "precision": precision_name(autocast),
-        }
-        # Asked for now: where the hub has to say it, it may not answer hours later.
-        attribution = config.attribution or as_quoted(corpus.attribution)
-        with ExitStack() as stack:
-            run = None
-            if mine.is_first:
-                run = stack.enter_context(Run(out / "pretraining", resolved, provenance(config.seed)))
-            with mine.first_alone():
-                tokenizer = _tokenizer(config, corpus, out / "pretraining" / "tokenizer")
-                training, held_out = _packed(config, corpus, tokenizer)
-            seed_everything(config.seed)
-            gpt = make_gpt(config, num_ids(tokenizer))
-            words = None if isinstance(corpus, SyntheticCorpus) else tokenizer
-            session = LanguageSession(config, gpt, Texts(training, held_out, words), mine, device, autocast)
-            _train(session, run, out, tokenizer)
-            summary = _summary(session)
-            if run:
-                card = _card(session, tokenizer, corpus, precision_name(autocast), attribution)
-                _leave_model(session, tokenizer, card, out)
-                write_json(run.folder / "summary.json", summary)
-                if push_to_hub:
-                    push_backbone(out, push_to_hub)
-            return summary
+        return _pretrain(config, Path(out), mine, device, choose_precision(precision, device), push_to_hub)
+
+
+def _pretrain(
+    config: PretrainConfig,
+    out: Path,
+    mine: Processes,
+    device: str,
+    autocast: torch.dtype | None,
+    push_to_hub: str | None,
+) -> dict[str, Any]:
+    check_pretraining(config, mine.size)
+    corpus = open_corpus(config.corpus)
+    if (out / "config.json").exists() and not (out / "pretraining" / "config.json").exists():
+        raise RunError(
+            f"expected a new folder, or one that pretrain made; {out} holds another model; choose another --out"
+        )
+    resolved = {
+        **asdict(config),
+        "kind": "pretrain",
+        "corpus_fingerprint": corpus.fingerprint,
+        "precision": precision_name(autocast),
+    }
+    # Asked for now: where the hub has to say it, it may not answer hours later.
+    attribution = config.attribution or as_quoted(corpus.attribution)
+    with ExitStack() as stack:
+        run = None
+        if mine.is_first:
+            run = stack.enter_context(Run(out / "pretraining", resolved, provenance(config.seed)))
+        with mine.first_alone():
+            tokenizer = _tokenizer(config, corpus, out / "pretraining" / "tokenizer")
+            training, held_out = _packed(config, corpus, tokenizer)
+        seed_everything(config.seed)
+        gpt = make_gpt(config, num_ids(tokenizer))
+        words = None if isinstance(corpus, StateCorpus) else tokenizer
+        session = LanguageSession(config, gpt, Texts(training, held_out, words), mine, device, autocast)
+        _train(session, run, out, tokenizer)
+        summary = _summary(session)
+        if run:
+            card = _card(session, tokenizer, corpus, precision_name(autocast), attribution)
+            _leave_model(session, tokenizer, card, out)
+            write_json(run.folder / "summary.json", summary)
+            if push_to_hub:
+                push_backbone(out, push_to_hub)
+        return summary
 
 
 def _train(session: LanguageSession, run: Run | None, out: Path, tokenizer: Tokenizer) -> None:
@@ -140,10 +149,11 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, folder: Path) -> Tokenize
     if folder.is_dir():
         return load_tokenizer(folder)
     if config.start:
-        tokenizer = tokenizer_of(str(CHIBIT) if config.start == "chibit" else config.start)
+        tokenizer = tokenizer_of(str(backbone_folder(config.start)))
     elif config.tokenizer:
-        tokenizer = _named_tokenizer(config.tokenizer)
-    elif isinstance(corpus, SyntheticCorpus):
+        bytes_alone = config.tokenizer == "bytes"
+        tokenizer = byte_tokenizer() if bytes_alone else load_tokenizer(backbone_folder(config.tokenizer))
+    elif isinstance(corpus, StateCorpus):
         tokenizer = state_tokenizer(corpus.states)
     else:
         documents = iter(tqdm(corpus.documents(), desc="learning the tokenizer", unit=" documents", leave=False))
@@ -151,15 +161,6 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, folder: Path) -> Tokenize
     with replacing_folder(folder) as temporary:
         save_tokenizer(tokenizer, temporary, config.num_positions)
     return tokenizer
-
-
-def _named_tokenizer(name: str) -> Tokenizer:
-    match name:
-        case "chibit":
-            return load_tokenizer(CHIBIT)
-        case "bytes":
-            return byte_tokenizer()
-    return load_tokenizer(Path(name))
 
 
 def _packed(config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer) -> tuple[PackedText, PackedText]:
@@ -186,8 +187,8 @@ def make_gpt(config: PretrainConfig, vocab_size: int) -> GPT:
                 residual_dropout=config.dropout,
             )
         )
-    model = with_dropout(
-        load_backbone(config.start), embedding=config.dropout, attention=config.dropout, residual=config.dropout
+    model = load_gpt(config.start).with_dropout(
+        embedding=config.dropout, attention=config.dropout, residual=config.dropout
     )
     if model.config.num_positions < config.num_positions or model.config.vocab_size < vocab_size:
         raise ConfigError(
@@ -211,13 +212,12 @@ def _summary(session: LanguageSession) -> dict[str, Any]:
 
 def _card(session: LanguageSession, tokenizer: Tokenizer, corpus: Corpus, precision: str, attribution: str) -> str:
     config, texts = session.config, session.texts
-    held_out = open_corpus(config.held_out).name if config.held_out else corpus.held_out_name
     return model_card(
         Card(
             config=asdict(config),
             architecture=asdict(session.gpt.config),
             corpus=f"{corpus.name} (fingerprint {corpus.fingerprint}): {_size(texts.training)}",
-            held_out=f"{held_out}: {_size(texts.held_out)}",
+            held_out=f"{_held_out_name(config, corpus)}: {_size(texts.held_out)}",
             vocab_size=tokenizer.get_vocab_size(),
             precision=precision,
             attribution=attribution,
@@ -239,6 +239,12 @@ def _leave_model(session: LanguageSession, tokenizer: Tokenizer, card: str, out:
         (made / "README.md").write_text(card)
         for file in sorted(made.iterdir(), key=lambda file: file.name == "config.json"):
             file.replace(out / file.name)
+
+
+def _held_out_name(config: PretrainConfig, corpus: Corpus) -> str:
+    if config.held_out:
+        return open_corpus(config.held_out).name
+    return corpus.held_out_name
 
 
 def _size(text: PackedText) -> str:

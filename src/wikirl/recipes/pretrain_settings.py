@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from wikirl.errors import ConfigError
 from wikirl.kernels import Activation
+from wikirl.models.perturbed import perturbation_of
 from wikirl.recipes.settings import require, setting
 
 Preset = Literal["small", "chibit", "chibit-4x256", "chibit-6x512", "gpt2-small"]
@@ -15,7 +16,10 @@ class PretrainConfig:
     """Everything that decides what `pretrain` makes."""
 
     corpus: str = field(
-        metadata={"help": "a text file or folder, hf:ID, wikitext-103, wikipedia, shuffled:TEXT, synthetic:iid"}
+        metadata={
+            "help": "a file or folder of text, hf:ID, wikitext-103, wikipedia, shuffled:TEXT, images:DIR, "
+            "synthetic:iid, :markov, :brackets"
+        }
     )
     held_out: str | None = setting(None, "text for the held-out figures; default: a part of the corpus")
     start: str | None = setting(None, "go on from this backbone, with its tokenizer and sizes; default: random weights")
@@ -101,6 +105,7 @@ def check_pretraining(config: PretrainConfig, num_processes: int = 1) -> None:
             f"expected batch_size to be a multiple of {config.num_microbatches} microbatches × {num_processes} "
             f"process(es); found {config.batch_size}"
         )
+    require(config, ("start",), lambda name: perturbation_of(name) is None, "with undisturbed weights")
     require(config, ("seed", "weight_decay", "clip_norm"), lambda value: value >= 0, "of at least 0")
     require(config, ("learning_rate", "table_learning_rate"), lambda value: value > 0, "above 0")
     require(config, ("dropout", "short_share"), lambda value: 0 <= value <= 1, "from 0 to 1")

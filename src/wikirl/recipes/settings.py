@@ -12,6 +12,7 @@ from wikirl.errors import ConfigError
 from wikirl.evaluation.environments import EnvironmentSpec
 from wikirl.evaluation.scores import task_constants
 from wikirl.models.decision_transformer import Freeze, TimestepPlacement
+from wikirl.models.perturbed import perturbation_of
 from wikirl.training.optimizer import Grouping
 from wikirl.trajectories.dataset import TrajectoryDataset
 
@@ -31,7 +32,11 @@ class FinetuneConfig:
 
     dataset: str = field(metadata={"help": "builtin:NAME, file:PATH, minari:ID or d4rl:NAME"})
     environment: str | None = setting(None, "Gymnasium id to score in, e.g. Hopper-v5; default: held-out error only")
-    backbone: str = setting("chibit", "scratch, chibit, a Hugging Face folder, or a Hugging Face id (GPT-2 family)")
+    backbone: str = setting(
+        "chibit",
+        "scratch, chibit, or a causal decoder: Hugging Face folder or id; moments:B, permuted:B, noised:B@s: such a B "
+        "with its weights disturbed",
+    )
     architecture: str = setting("chibit", "with --backbone scratch: whose architecture, by the same names, or dt")
     recipe: Recipe = setting("fair", "fair: same training for all; paper, released: with the paper's tricks")
     seed: int = setting(0, "seed of weights, batches and dropout")
@@ -62,6 +67,7 @@ class FinetuneConfig:
     cotraining_weight: float | None = setting(None, "default: 0.2; recipe released: 1.0")
     cotraining_fades: bool | None = setting(None, "fade the language loss too; default: yes; recipe released: no")
     cotraining_batch_size: int = setting(2, "text blocks a step")
+    language_text: str | None = setting(None, "text to measure perplexity on before and after; default: none")
     delayed_reward: bool = setting(False, "move all reward to the end of the episode, in data and scoring")
     return_scale: float | None = setting(
         None, "returns are divided by this; default: the task's, or the data's largest"
@@ -145,6 +151,7 @@ def _check(config: FinetuneConfig) -> None:
     require(config, ("learning_rate", "backbone_learning_rate", "return_scale"), lambda value: value > 0, "above 0")
     shares = ("embedding_dropout", "attention_dropout", "residual_dropout", "held_out_fraction")
     require(config, shares, lambda value: 0 <= value < 1, "from 0 up to, not including, 1")
+    require(config, ("architecture",), lambda name: perturbation_of(name) is None, "with undisturbed weights")
     if config.target_returns == ():
         raise ConfigError("expected at least one target_return; found none")
 

@@ -18,8 +18,9 @@ from wikirl.evaluation.rollout import rollout_together
 from wikirl.evaluation.scores import Evaluation
 from wikirl.kernels import keep_freed_memory
 from wikirl.models.acting import DecisionTransformerPolicy
+from wikirl.models.gpt import GPT
 from wikirl.models.stacking import stack
-from wikirl.recipes.building import optimizer_groups
+from wikirl.recipes.building import optimizer_groups, starting_point
 from wikirl.recipes.finetune import Prepared, Session, prepare
 from wikirl.recipes.objective import TrajectoryObjective, record
 from wikirl.recipes.settings import FinetuneConfig
@@ -50,12 +51,18 @@ def finetune_together(
 
     Raises:
         WikiRLError: as `finetune`.
-        ConfigError: the runs differ in something else, or go on modelling text.
+        ConfigError: the runs differ in something else, go on modelling text, or have a backbone of another family than
+            GPT-2's.
     """
     keep_freed_memory()
     device = choose_device(device)
     prepared = [prepare(config, choose_precision(precision, device)) for config, _ in runs]
     _require_alike([one.config for one in prepared])
+    if foreign := [one.config for one in prepared if not isinstance(one.backbone, GPT)]:
+        raise ConfigError(
+            f"expected backbones of the GPT-2 family to train together; {starting_point(foreign[0])} is of another; "
+            "train these one by one"
+        )
     with ExitStack() as folders:
         opened = [
             folders.enter_context(Run(Path(out), one.resolved, provenance(one.config.seed)))

@@ -5,6 +5,7 @@
     wikitext-103, wikipedia     short names of two of them
     shuffled:CORPUS             the same words in random order within blocks
     synthetic:PROCESS           no text at all (synthetic.py)
+    images:FOLDER               pictures as rows of pixels (images.py)
 
 `#FIELD` behind a file, a folder or a dataset names the field of its records that holds the text; else it is `text`.
 """
@@ -22,9 +23,12 @@ import numpy as np
 
 from wikirl.errors import CorpusError
 from wikirl.text.hub import SHORT_NAMES, HubCorpus, open_hub
+from wikirl.text.images import open_images
+from wikirl.text.notices import attribution_in, notices_in
 from wikirl.text.parts import BY_NUMBER, HELD_OUT_EVERY, Part, part_of
 from wikirl.text.readers import COMPRESSIONS, FORMATS, is_readable, read_documents, text_size
-from wikirl.text.synthetic import SyntheticCorpus, open_synthetic
+from wikirl.text.states import StateCorpus
+from wikirl.text.synthetic import open_synthetic
 
 __all__ = [
     "HELD_OUT_EVERY", "Corpus", "FileCorpus", "HubCorpus", "Part", "ShuffledCorpus", "TextCorpus", "open_corpus",
@@ -33,9 +37,6 @@ __all__ = [
 
 # Words shuffled among each other: about 800 tokens of the shipped tokenizer, most of a block of 1,024.
 SHUFFLED_WORDS = 512
-NOTICE = re.compile(r"(licen[sc]es?|attributions?|notices?|copying)([._-].*)?", re.IGNORECASE)
-# Characters of a notice that a model card repeats: any attribution, and the beginning of a licence.
-LONGEST_NOTICE = 4000
 SPLITS = {
     "train": "train", "training": "train", "valid": "validation", "validation": "validation", "val": "validation",
     "dev": "validation", "test": "test", "testing": "test",
@@ -81,14 +82,14 @@ class FileCorpus:
         name: Of the file or folder.
         files: Those to train on.
         held_out_files: Those to score on, if there are any.
-        notices: Files beside the text that tell its licence.
+        notices: Folder of the files that tell its licence.
         text_field: Field of a record that holds its text.
     """
 
     name: str
     files: tuple[Path, ...]
     held_out_files: tuple[Path, ...] = ()
-    notices: tuple[Path, ...] = ()
+    notices: Path | None = None
     text_field: str = "text"
 
     def documents(self, part: Part = "whole") -> Iterator[str]:
@@ -123,7 +124,7 @@ class FileCorpus:
     @property
     def attribution(self) -> str:
         """What the notices beside the text say."""
-        return "\n\n".join(f"{path.name}, found beside the text:\n\n{_beginning(path)}" for path in self.notices)
+        return attribution_in(self.notices) if self.notices else ""
 
     @property
     def held_out_name(self) -> str:
@@ -184,7 +185,7 @@ def shuffle_words(text: str, random: np.random.Generator, block: int = SHUFFLED_
     return "".join([first, *(word for some in blocks for word in random.permuted(np.array(some, dtype=object)))])
 
 
-Corpus = TextCorpus | SyntheticCorpus
+Corpus = TextCorpus | StateCorpus
 
 
 def open_corpus(spec: str) -> Corpus:
@@ -197,15 +198,17 @@ def open_corpus(spec: str) -> Corpus:
     kind, _, rest = spec.partition(":")
     if kind == "synthetic":
         return open_synthetic(rest)
+    if kind == "images":
+        return open_images(Path(rest))
     if kind == "shuffled":
         corpus = open_corpus(rest)
-        if isinstance(corpus, SyntheticCorpus):
+        if isinstance(corpus, StateCorpus):
             raise CorpusError(f"expected text to shuffle; {rest} has no words")
         return ShuffledCorpus(corpus)
     place, _, text_field = (spec, "", "") if Path(spec).exists() else spec.partition("#")
     path, text_field = Path(place), text_field or "text"
     if path.is_file():
-        return FileCorpus(path.name, (path,), notices=_notices(path.parent), text_field=text_field)
+        return FileCorpus(path.name, (path,), notices=path.parent, text_field=text_field)
     if path.is_dir():
         return _open_folder(path, text_field)
     if kind == "hf" or place in SHORT_NAMES:
@@ -217,7 +220,7 @@ def open_corpus(spec: str) -> Corpus:
 
 
 def _open_folder(folder: Path, text_field: str) -> FileCorpus:
-    notices = _notices(folder)
+    notices = notices_in(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and is_readable(path) and path not in notices)
     if not files:
         raise CorpusError(
@@ -227,22 +230,12 @@ def _open_folder(folder: Path, text_field: str) -> FileCorpus:
     splits = {path: _split(path.relative_to(folder)) for path in files}
     parts = set(splits.values())
     if "train" not in parts or len(parts) == 1 or None in parts:
-        return FileCorpus(folder.name, tuple(files), notices=notices, text_field=text_field)
+        return FileCorpus(folder.name, tuple(files), notices=folder, text_field=text_field)
     training, held_out = (tuple(path for path in files if splits[path] == name) for name in ("train", "validation"))
-    return FileCorpus(folder.name, training, held_out, notices, text_field)
+    return FileCorpus(folder.name, training, held_out, folder, text_field)
 
 
 def _split(path: Path) -> str | None:
     """The split that a path names, as `wiki.valid.tokens` and `train-00000-of-00001.parquet` do."""
     named = {SPLITS[word] for word in re.split(r"[^a-z]+", str(path).lower()) if word in SPLITS}
     return named.pop() if len(named) == 1 else None
-
-
-def _notices(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(path for path in folder.iterdir() if path.is_file() and NOTICE.fullmatch(path.name)))
-
-
-def _beginning(path: Path) -> str:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        text = file.read(LONGEST_NOTICE + 1)
-    return text.strip() if len(text) <= LONGEST_NOTICE else text[:LONGEST_NOTICE].rstrip() + " …"

@@ -23,8 +23,9 @@ from wikirl.errors import CorpusError
 from wikirl.reproducibility import available_cpus
 from wikirl.runs import cache_folder
 from wikirl.text.corpora import Corpus, Part
-from wikirl.text.pack_files import PackedText, Piece, Progress, open_packed, write_pack
-from wikirl.text.synthetic import SEQUENCE_LENGTH, SyntheticCorpus
+from wikirl.text.pack_files import PackedText, Piece, Progress, open_packed
+from wikirl.text.pack_writer import write_pack
+from wikirl.text.states import SEQUENCE_LENGTH, StateCorpus
 from wikirl.text.tokenizers import end_token, num_ids, tokenizer_hash
 
 __all__ = ["BlockSampler", "PackedText", "evaluation_blocks", "open_packed", "pack", "pack_corpus"]
@@ -113,12 +114,12 @@ def pack_corpus(corpus: Corpus, part: Part, tokenizer: Tokenizer) -> PackedText:
     folder = cache_folder() / "packed" / f"{corpus.fingerprint}-{tokenizer_hash(tokenizer)}-{part}"
     if folder.exists():
         return open_packed(folder, tokenizer_hash(tokenizer))
-    if isinstance(corpus, SyntheticCorpus):
+    if isinstance(corpus, StateCorpus):
         return _pack_states(corpus, part, tokenizer, folder)
     return pack(corpus.documents(part), tokenizer, folder, what=f"{part} text", num_bytes=corpus.num_bytes(part))
 
 
-def _pack_states(corpus: SyntheticCorpus, part: Part, tokenizer: Tokenizer, folder: Path) -> PackedText:
+def _pack_states(corpus: StateCorpus, part: Part, tokenizer: Tokenizer, folder: Path) -> PackedText:
     """Sequences one after the other without end marks, so that a block is a sequence; each is a document."""
     if num_ids(tokenizer) < corpus.states + 1:
         raise CorpusError(
@@ -126,11 +127,16 @@ def _pack_states(corpus: SyntheticCorpus, part: Part, tokenizer: Tokenizer, fold
         )
     dtype = _id_type(num_ids(tokenizer))
 
-    def pieces(done: int) -> Iterator[Piece]:
-        for chunk in corpus.chunks(part, done):
-            yield Piece(chunk.ravel().astype(dtype) + 1, np.full(len(chunk), SEQUENCE_LENGTH), 0)
+    counts = {False: corpus.num_sequences - corpus.num_held_out, True: corpus.num_held_out}
+    parts = {"whole": (False, True), "training": (False,), "held-out": (True,)}[part]
 
-    total = len(corpus.numbers(part)) * SEQUENCE_LENGTH
+    def pieces(done: int) -> Iterator[Piece]:
+        for held_out in parts:
+            for chunk in corpus.chunks(held_out=held_out, skip=min(done, counts[held_out])):
+                yield Piece(chunk.ravel().astype(dtype) + 1, np.full(len(chunk), SEQUENCE_LENGTH), 0)
+            done = max(done - counts[held_out], 0)
+
+    total = sum(counts[held_out] for held_out in parts) * SEQUENCE_LENGTH
     bar = partial(tqdm, desc=f"making the {part} sequences", total=total, unit="tok", unit_scale=True, leave=False)
     return write_pack(folder, Progress(tokenizer_hash(tokenizer), dtype), pieces, bar)
 

@@ -5,7 +5,7 @@
     synthetic:brackets   whole nested brackets: every closing state answers the last open one
 
 Options follow a colon: `synthetic:markov:states=10,order=2,temperature=0.5`. This file makes numbers; it does not know
-tokenizers or files. State i is token id i + 1 in any vocabulary, whose id 0 is left to the end mark.
+tokenizers or files.
 """
 
 import hashlib
@@ -17,10 +17,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from wikirl.errors import CorpusError
-from wikirl.text.parts import Part
+from wikirl.text.states import SEQUENCE_LENGTH, StateCorpus
 
 Process = Literal["iid", "markov", "brackets"]
-SEQUENCE_LENGTH = 1024
 # Sequences made at a time; a chunk depends on the seed and its number alone.
 CHUNK = 1000
 # Rows of a transition table held at once.
@@ -32,7 +31,7 @@ OPEN_PROBABILITY = 0.4
 
 
 @dataclass(frozen=True)
-class SyntheticCorpus:
+class SyntheticCorpus(StateCorpus):
     """Random sequences of 1,024 states.
 
     The defaults are the published ones: 100 states, rows softmax(u / T) with T = 1 and u uniform in [0, 1), 128,000
@@ -97,28 +96,31 @@ class SyntheticCorpus:
         return min(self.sequences // 16, MOST_HELD_OUT)
 
     @property
+    def held_out_name(self) -> str:
+        """Which those are."""
+        return "its last sequences"
+
+    @property
     def attribution(self) -> str:
         """Random numbers have no author."""
         return f"{self.name}: random numbers made by wikirl; no licence applies."
 
     @property
-    def held_out_name(self) -> str:
-        """Which sequences are held out."""
-        return "its last sequences"
+    def num_sequences(self) -> int:
+        """Sequences in all."""
+        return self.sequences
 
-    def numbers(self, part: Part = "whole") -> range:
-        """The numbers of the sequences of a part."""
+    def chunks(self, *, held_out: bool, skip: int = 0) -> Iterator[Int[np.ndarray, "N T"]]:
+        """The sequences of training, or those held out, as states from 0, some at a time, without the first `skip`."""
         border = self.sequences - self.num_held_out
-        return range(border if part == "held-out" else 0, border if part == "training" else self.sequences)
-
-    def chunks(self, part: Part = "whole", skip: int = 0) -> Iterator[Int[np.ndarray, "N T"]]:
-        """The sequences of a part as states from 0, some at a time, without the first `skip`."""
-        numbers = self.numbers(part)[skip:]
+        first, end = (border + skip, self.sequences) if held_out else (skip, border)
+        if first >= end:
+            return
         rows = self.transitions() if self.process == "markov" else None
-        for chunk in range(numbers.start // CHUNK, -(-numbers.stop // CHUNK)) if numbers else ():
-            made = self._make(np.random.default_rng([self.seed, chunk]), rows)
-            first = chunk * CHUNK
-            yield made[max(numbers.start - first, 0) : numbers.stop - first]
+        for number in range(first // CHUNK, -(-end // CHUNK)):
+            made = self._make(np.random.default_rng([self.seed, number]), rows)
+            start = number * CHUNK
+            yield made[max(first - start, 0) : end - start]
 
     def transitions(self) -> Float[np.ndarray, "R S"]:
         """Probabilities of the next state after each context: the last states as digits, the newest the lowest."""

@@ -3,6 +3,7 @@
 PyTorch's DistributedDataParallel averages the gradients; this file knows who is first and what all must agree on.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -70,7 +71,10 @@ def without_averaging(module: nn.Module) -> AbstractContextManager[None]:
 
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
-    """Join the other processes that torchrun started, if there are any, each on a GPU of its own if on GPUs."""
+    """Join the other processes that torchrun started, if there are any, each on a GPU of its own if on GPUs.
+
+    What `share` returned must not live on after the block.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Processes()
@@ -81,4 +85,6 @@ def processes(device: str) -> Iterator[Processes]:
     try:
         yield Processes(distributed.get_rank(), size)
     finally:
+        # Whatever still holds the group would wait for its threads when it is freed later, and they for Python's lock.
+        gc.collect()
         distributed.destroy_process_group()
