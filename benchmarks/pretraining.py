@@ -40,7 +40,7 @@ NUM_BLOCKS = 200
 def random_text(vocab_size: int) -> PackedText:
     """Token ids; their order does not matter to speed."""
     ids = np.random.default_rng(0).integers(vocab_size, size=NUM_BLOCKS * LENGTH + 1, dtype=np.uint16)
-    return PackedText(ids, len(ids), 1)
+    return PackedText(ids, np.array([0, len(ids)]), len(ids))
 
 
 def our_step(precision: Precision, vocab_size: int, optimizer: Literal["adamw", "muon"] = "adamw") -> Step:

@@ -1,6 +1,7 @@
 """The command line: quick to answer, one line for mistakes, one JSON object on demand."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -157,3 +158,68 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         check=True,
     )
     assert found.stderr == ""
+
+
+# Runs the command line with files of at most argv[1] bytes, which is as close to a full disk as a test can come.
+SMALL_DISK = """
+import resource, signal, sys
+from wikirl.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def with_small_disk(size: int, *arguments: str, cache: Path) -> str:
+    """The line that the command ends with."""
+    found = subprocess.run(
+        [sys.executable, "-c", SMALL_DISK, str(size), *arguments],
+        capture_output=True, text=True, check=False, env={**os.environ, "WIKIRL_CACHE": str(cache)},
+    )  # fmt: skip
+    assert found.returncode == 2, found.stderr
+    assert "Traceback" not in found.stderr
+    assert found.stdout == ""
+    return found.stderr[found.stderr.rindex("wikirl: ") :]
+
+
+def test_a_full_disk_costs_one_line_and_nothing_else(tmp_path: Path) -> None:
+    text, out, cache = corpus(tmp_path, 400), tmp_path / "out", tmp_path / "cache"
+    small = ["--hidden-size", "64", "--num-positions", "32", "--checkpoint-every", "1", "--num-steps", "2"]
+    command = ["pretrain", "--corpus", str(text), "--out", str(out), "--tokenizer", "bytes", *small]
+    # Room for the tokenizer, but not for the packed text, 50 kB of characters at two bytes each.
+    line = with_small_disk(50_000, *command, cache=cache)
+    assert line.startswith(f"wikirl: expected room to write at {cache}")
+    assert line.count("\n") == 1
+    assert not list(cache.glob("packed/[!.]*"))
+    # Room for the packed text, but not for a checkpoint.
+    line = with_small_disk(200_000, *command, cache=cache)
+    assert line.startswith(f"wikirl: expected room to write at {out / 'pretraining' / 'checkpoints' / 'step-1'}")
+    assert list((out / "pretraining" / "checkpoints").iterdir()) == []
+    # With room enough the same command goes on.
+    assert run(*command) == 0
+    assert (out / "model.safetensors").exists()
+
+
+def test_nowhere_to_print_to() -> None:
+    command = f"{sys.executable} -m wikirl.cli data list > /dev/full"
+    found = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert found.stderr.startswith("wikirl: expected room to write; found: No space left on device; ")
+    assert found.stderr.count("\n") == 1
+
+
+def test_a_cache_that_may_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WIKIRL_CACHE", "/sys/wikirl")  # not even root may make folders there
+    options = ["--tokenizer", "bytes", "--num-steps", "1", "--out", str(tmp_path / "out")]
+    assert run("pretrain", "--corpus", str(corpus(tmp_path)), *options) == 2
+    assert line(capsys).startswith("wikirl: expected to be allowed to read and write at /sys/wikirl; found: ")
+
+
+def test_any_other_error_of_the_system_is_a_bug(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("WIKIRL_CACHE", str(tmp_path / "file"))
+    options = ["--tokenizer", "bytes", "--num-steps", "1", "--out", str(tmp_path / "out")]
+    with pytest.raises(NotADirectoryError):
+        run("pretrain", "--corpus", str(corpus(tmp_path)), *options)

@@ -15,7 +15,7 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
-from wikirl.errors import WikiRLError
+from wikirl.errors import WikiRLError, refusal_of_the_system
 
 ABOUT = "Does pre-training a sequence model on something else make it a better learner of decisions from logged data?"
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = run(**options)
         if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks
-            print(json.dumps(result) if as_json else show(result), flush=True)
+            _say(json.dumps(result) if as_json else show(result))
     except WikiRLError as error:
         print(f"wikirl: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -44,8 +44,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 130
     except BrokenPipeError:  # the reader of our output went away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if not (refusal := refusal_of_the_system(error)):
+            raise
+        print(f"wikirl: {refusal}", file=sys.stderr)
+        return 2
     return 0
+
+
+def _say(text: str) -> None:
+    """Print a result; where nothing can be printed, Python shall not try again when it ends."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

@@ -66,11 +66,22 @@ def config_hash(config: Json) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
+@contextmanager
+def noting(place: Path) -> Iterator[None]:
+    """Note on an error where it happened; of a full disk neither the system's nor those of libraries in Rust say it."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"at {place}")
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
-    temporary.replace(path)
+    with noting(path):
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+        temporary.replace(path)
 
 
 def read_json(path: Path) -> Any:
@@ -97,7 +108,8 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
     temporary.mkdir()
     try:
-        yield temporary
+        with noting(target):
+            yield temporary
         if target.exists():
             target.replace(old)
         temporary.replace(target)
@@ -175,7 +187,8 @@ class Run:
 
     def log(self, metrics: Json) -> None:
         """Append one line to metrics.jsonl."""
-        with (self.folder / "metrics.jsonl").open("a") as file:
+        path = self.folder / "metrics.jsonl"
+        with noting(path), path.open("a") as file:
             file.write(json.dumps(metrics, allow_nan=False) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:

@@ -105,7 +105,7 @@ def test_going_on_from_a_backbone(tmp_path: Path) -> None:
     assert second["num_parameters"] == first["num_parameters"]
     tokenizers = [(tmp_path / name / "tokenizer.json").read_text() for name in ("first", "second")]
     assert tokenizers[0] == tokenizers[1]
-    assert start in (tmp_path / "second" / "README.md").read_text()
+    assert start.replace("_", r"\_") in (tmp_path / "second" / "README.md").read_text()
     with pytest.raises(ConfigError, match="positions"):
         pretrain(pretrain_config(text, start=start, num_positions=64), tmp_path / "third", precision="float32")
 
@@ -128,6 +128,48 @@ def test_gpt2_files_as_tokenizer(tmp_path: Path) -> None:
     pretrain(pretrain_config(Path(text), tokenizer=str(files)), tmp_path / "second", precision="float32")
     first, second = (AutoTokenizer.from_pretrained(tmp_path / name) for name in ("first", "second"))
     assert first("the old cat, naïve")["input_ids"] == second("the old cat, naïve")["input_ids"]
+
+
+def test_bytes_as_tokenizer(tmp_path: Path) -> None:
+    summary = pretrain(pretrain_config(corpus(tmp_path), tokenizer="bytes"), tmp_path / "out", precision="float32")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    text = "naïve 海 <|endoftext|>\n  the  cat"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert GPT2LMHeadModel.from_pretrained(tmp_path / "out").config.vocab_size == 257
+    assert summary["held_out_bits_per_byte"] == pytest.approx(summary["held_out_loss"] / math.log(2))
+
+
+def card(folder: Path, text: Path, **options: Any) -> str:
+    pretrain(pretrain_config(text, num_steps=1, **options), folder, precision="float32")
+    return (folder / "README.md").read_text()
+
+
+def test_the_card_tells_the_licence_of_the_text(tmp_path: Path) -> None:
+    text = corpus(tmp_path)
+    assert "Source and licence of the training text are not known" in card(tmp_path / "unknown", text)
+    (tmp_path / "LICENSE").write_text("CC BY-SA 3.0\n```\n# not a heading\n")
+    found = card(tmp_path / "found", text)
+    assert "````text\nLICENSE, found beside it:\n\nCC BY-SA 3.0\n```\n# not a heading\n````\n" in found
+    given = card(tmp_path / "given", text, attribution="By me, **MIT**.")
+    assert "\nBy me, **MIT**.\n" in given
+    assert "CC BY-SA" not in given
+
+
+def test_names_of_files_stay_in_their_cell(tmp_path: Path) -> None:
+    path = tmp_path / "a|b <i>*c*.txt"
+    path.write_bytes(corpus(tmp_path).read_bytes())
+    assert r"| corpus | a\|b \<i\>\*c\*.txt (fingerprint" in card(tmp_path / "out", path)
+
+
+def test_the_field_and_the_splits_of_a_folder(tmp_path: Path) -> None:
+    documents = corpus(tmp_path).read_text().split("\n\n")
+    (tmp_path / "data").mkdir()
+    for name, part in (("train", documents[:-20]), ("valid", documents[-20:-10]), ("test", documents[-10:])):
+        lines = [json.dumps({"body": document}) for document in part]
+        (tmp_path / "data" / f"{name}.jsonl").write_text("\n".join(lines))
+    found = card(tmp_path / "out", Path(f"{tmp_path / 'data'}#body"))
+    assert "180 documents" in found
+    assert "| held-out text | its validation files: 10 documents" in found
 
 
 def test_microbatches_add_up_to_the_batch(tmp_path: Path) -> None:

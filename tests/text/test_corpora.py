@@ -1,4 +1,5 @@
 import gzip
+import importlib.util
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import toy_documents, write_corpus
-from wikirl.errors import CorpusError
+from wikirl.errors import CorpusError, MissingExtraError
 from wikirl.text.corpora import FileCorpus, open_corpus, shuffle_words
 from wikirl.text.states import StateCorpus
 from wikirl.text.tokenizers import train_tokenizer
@@ -65,33 +66,6 @@ def test_nothing_there(tmp_path: Path) -> None:
     assert "found none" in refused(tmp_path)
 
 
-@pytest.mark.parametrize("keep", [8, 30, -4])
-def test_a_gzip_cut_short(tmp_path: Path, keep: int) -> None:
-    path = tmp_path / "a.txt.gz"
-    path.write_bytes(gzip.compress(TEXT.encode() * 50)[:keep])
-    assert "a.txt.gz" in refused(path)
-
-
-def test_a_gzip_that_is_none_or_was_damaged(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt.gz"
-    path.write_bytes(b"plain text under a wrong name")
-    assert "gzip" in refused(path)
-    content = bytearray(gzip.compress(TEXT.encode() * 50))
-    content[20:24] = b"\xff" * 4
-    path.write_bytes(content)
-    assert "gzip" in refused(path)
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_other_bytes_are_refused_with_their_line(tmp_path: Path, packed: bool) -> None:
-    content = b"good line\n" * 3000 + "na\xefve\n".encode("latin-1") + b"good line\n" * 3000
-    path = tmp_path / ("a.txt.gz" if packed else "a.txt")
-    path.write_bytes(gzip.compress(content) if packed else content)
-    message = refused(path)
-    assert "line 3001" in message
-    assert str(path) in message
-
-
 def test_the_fingerprint_follows_names_and_contents(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("one")
@@ -113,6 +87,100 @@ def test_the_fingerprint_keeps_files_apart(tmp_path: Path) -> None:
         for name, text in zip("12", texts, strict=True):
             (tmp_path / folder / f"{name}.txt").write_text(text)
     assert open_corpus(str(tmp_path / "x")).fingerprint != open_corpus(str(tmp_path / "y")).fingerprint
+
+
+def write_files(folder: Path, **files: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("_", ".")).write_text(text)
+
+
+def file_corpus(spec: Path | str) -> FileCorpus:
+    corpus = open_corpus(str(spec))
+    assert isinstance(corpus, FileCorpus)
+    return corpus
+
+
+@pytest.mark.parametrize(
+    "names", ["wiki_train_tokens wiki_valid_tokens wiki_test_tokens", "train_txt dev_jsonl test_md"]
+)
+def test_train_validation_and_test_files_are_kept_apart(tmp_path: Path, names: str) -> None:
+    train, validation, test = names.split()
+    write_files(tmp_path, **{train: "one\n\ntwo", validation: "{}", test: "never read"})
+    (tmp_path / validation.replace("_", ".")).write_text('{"text": "three"}' if "jsonl" in validation else "three")
+    corpus = file_corpus(tmp_path)
+    assert list(corpus.documents()) == list(corpus.documents("training")) == ["one", "two"]
+    assert list(corpus.documents("held-out")) == ["three"]
+    assert corpus.held_out_name == "its validation files"
+    assert corpus.num_bytes("held-out") == (tmp_path / validation.replace("_", ".")).stat().st_size
+    before = corpus.fingerprint
+    (tmp_path / test.replace("_", ".")).write_text("changed")
+    assert file_corpus(tmp_path).fingerprint == before
+    (tmp_path / validation.replace("_", ".")).write_text("changed")
+    assert file_corpus(tmp_path).fingerprint != before
+
+
+def test_splits_in_folders_and_shards(tmp_path: Path) -> None:
+    write_files(tmp_path / "train", **{"00000-of-00002_txt": "one", "00001-of-00002_txt": "two"})
+    write_files(tmp_path / "validation", **{"00000-of-00001_txt": "three"})
+    assert list(file_corpus(tmp_path).documents()) == ["one", "two"]
+    assert list(file_corpus(tmp_path).documents("held-out")) == ["three"]
+
+
+def test_without_validation_files_some_of_training_are_held_out(tmp_path: Path) -> None:
+    write_files(tmp_path, train_txt="\n\n".join(map(str, range(1, 201))), test_txt="never read")
+    assert list(file_corpus(tmp_path).documents("held-out")) == ["100", "200"]
+    assert file_corpus(tmp_path).held_out_name == "every 100th document"
+
+
+def test_files_without_a_split_in_their_names_are_one_text(tmp_path: Path) -> None:
+    write_files(tmp_path, test_txt="one", training_txt="two", notes_txt="three")
+    assert set(file_corpus(tmp_path).documents()) == {"one", "two", "three"}
+    (tmp_path / "notes.txt").unlink()
+    (tmp_path / "training.txt").rename(tmp_path / "train-test.txt")  # which of the two?
+    assert set(file_corpus(tmp_path).documents()) == {"one", "two"}
+
+
+def test_a_field_of_records(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"body": "one", "text": "other"}')
+    assert list(documents_of(f"{tmp_path}#body")) == list(documents_of(f"{tmp_path / 'a.jsonl'}#body")) == ["one"]
+    assert file_corpus(f"{tmp_path}#body").fingerprint != file_corpus(tmp_path).fingerprint
+    (tmp_path / "a#b.txt").write_text("a file's own name")
+    assert list(documents_of(str(tmp_path / "a#b.txt"))) == ["a file's own name"]
+
+
+def test_notices_beside_the_text_are_its_attribution_and_no_text(tmp_path: Path) -> None:
+    write_files(tmp_path, a_txt="text")
+    assert file_corpus(tmp_path).attribution == file_corpus(tmp_path / "a.txt").attribution == ""
+    write_files(tmp_path, LICENSE_txt="CC BY-SA 3.0\n", NOTICE="by many")
+    for corpus in (file_corpus(tmp_path), file_corpus(tmp_path / "a.txt")):
+        assert list(corpus.documents()) == ["text"]
+        assert "LICENSE.txt, found beside it:\n\nCC BY-SA 3.0" in corpus.attribution
+        assert "by many" in corpus.attribution
+    shuffled = open_corpus(f"shuffled:{tmp_path}")
+    assert shuffled.attribution == file_corpus(tmp_path).attribution
+    (tmp_path / "NOTICE").write_bytes(b"na\xefve " * 3000)
+    assert len(file_corpus(tmp_path).attribution) < 5000
+    assert file_corpus(tmp_path).attribution.endswith("…")
+
+
+def test_sizes_for_the_progress_bar(tmp_path: Path) -> None:
+    write_files(tmp_path, a_txt="1234", b_txt="12345")
+    assert file_corpus(tmp_path).num_bytes() == file_corpus(tmp_path).num_bytes("training") == 9
+    assert file_corpus(tmp_path).num_bytes("held-out") is None
+    (tmp_path / "c.txt.xz").write_bytes(b"")
+    assert file_corpus(tmp_path).num_bytes() is None
+
+
+@pytest.mark.parametrize("spec", ["hf:nobody/nothing", "wikitext-103", "wikipedia"])
+def test_the_hub_needs_an_extra(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec("datasets"):
+        pytest.skip("datasets is installed")
+    with pytest.raises(MissingExtraError, match="pip install datasets"):
+        open_corpus(spec)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wikipedia").write_text("a file of that name goes first")
+    assert file_corpus("wikipedia").name == "wikipedia"
 
 
 def test_some_documents_are_held_out(tmp_path: Path) -> None:

@@ -126,6 +126,9 @@ def test_chunks_are_whole_whatever_their_size(tmp_path: Path, monkeypatch: pytes
     corpus = open_images(album(tmp_path))
     together = np.concatenate(list(corpus.chunks(held_out=False)))
     monkeypatch.setattr("wikirl.text.images.CHUNK", 7)
+    for skip in (0, 5, 14, len(together), 999):
+        rest = list(corpus.chunks(held_out=False, skip=skip))
+        assert np.array_equal(np.concatenate([together[:0], *rest]), together[skip:])
     chunks = list(corpus.chunks(held_out=False))
     assert [len(chunk) for chunk in chunks] == [7, 7, 7, 7, 7, 3]
     assert np.array_equal(np.concatenate(chunks), together)
@@ -178,3 +181,10 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
 def test_tokens_that_are_no_picture(tokens: list[int]) -> None:
     with pytest.raises(CorpusError, match="expected 1024 tokens from 1 to 512"):
         picture(tokens)
+
+
+def test_a_licence_beside_the_pictures(tmp_path: Path) -> None:
+    folder = album(tmp_path)
+    assert open_images(folder).attribution == ""
+    (folder / "LICENSE").write_text("CC0")
+    assert "CC0" in open_images(folder).attribution

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,9 +12,19 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from tests.helpers import toy_documents
+from tests.text.helpers import files_of
 from wikirl.errors import CorpusError
+from wikirl.text import packing
 from wikirl.text.corpora import Part
-from wikirl.text.packing import BlockSampler, PackedText, evaluation_blocks, open_packed, pack, pack_corpus
+from wikirl.text.packing import (
+    BlockSampler,
+    PackedText,
+    _id_type,
+    evaluation_blocks,
+    open_packed,
+    pack,
+    pack_corpus,
+)
 from wikirl.text.states import SEQUENCE_LENGTH
 from wikirl.text.synthetic import SyntheticCorpus
 from wikirl.text.tokenizers import END_OF_TEXT, train_tokenizer
@@ -24,7 +34,7 @@ TOKENIZER = train_tokenizer(toy_documents(), 300)
 
 def numbered(num_tokens: int) -> PackedText:
     """Text whose every token is its own place."""
-    return PackedText(np.arange(num_tokens, dtype=np.uint16), num_tokens, 1)
+    return PackedText(np.arange(num_tokens, dtype=np.uint16), np.array([0, num_tokens]), num_tokens)
 
 
 def naive(documents: list[str]) -> list[int]:
@@ -41,6 +51,8 @@ def test_packing_is_concatenation_with_end_marks(documents: list[str]) -> None:
         assert packed.ids.tolist() == naive(documents)
         assert packed.num_tokens == len(naive(documents))
         assert packed.num_documents == len(documents)
+        starts = np.cumsum([0, *(len(naive([document])) for document in documents)])
+        assert packed.document_starts.tolist() == starts.tolist()
         assert packed.num_bytes == len("".join(f"{document}\n" for document in documents).encode())
 
 
@@ -56,8 +68,11 @@ def test_packed_text_is_mapped_and_opens_again(tmp_path: Path) -> None:
     again = open_packed(tmp_path / "packed")
     assert isinstance(again.ids, np.memmap)
     assert again.ids.tolist() == packed.ids.tolist()
+    assert isinstance(again.document_starts, np.memmap)
+    assert again.document_starts.tolist() == packed.document_starts.tolist()
     assert (again.num_bytes, again.num_documents) == (packed.num_bytes, packed.num_documents)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["ids.npy", "pack.json", "packed"]
+    names = ["document_starts.npy", "ids.npy", "pack.json", "packed"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == names
 
 
 def words(number: int) -> Tokenizer:
@@ -69,6 +84,38 @@ def test_the_type_holds_the_last_word(tmp_path: Path, vocab_size: int, dtype: st
     packed = pack([f"w{vocab_size - 1}"], words(vocab_size), tmp_path / "packed")
     assert packed.ids.dtype == dtype
     assert packed.ids.tolist() == [vocab_size - 1, 0]
+
+
+def test_no_type_holds_more_ids_than_32_bits_have() -> None:
+    assert _id_type(2**32) == "uint32"
+    with pytest.raises(CorpusError, match="at most 4,294,967,296 ids; found 4,294,967,297"):
+        _id_type(2**32 + 1)
+
+
+def test_ids_above_the_size_of_the_vocabulary(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({END_OF_TEXT: 0, "a": 70_000}, "a"))
+    packed = pack(["a"], tokenizer, tmp_path / "packed")
+    assert packed.ids.tolist() == [70_000, 0]
+
+
+def test_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = toy_documents() * 20
+    whole = pack(documents, TOKENIZER, tmp_path / "whole")
+    monkeypatch.setattr(packing, "CHUNK", 50)
+    parts = pack(documents, TOKENIZER, tmp_path / "parts")
+    assert parts.ids.tolist() == whole.ids.tolist()
+    assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
+
+
+def test_an_error_while_reading_arrives(tmp_path: Path) -> None:
+    def documents() -> Iterator[str]:
+        yield from toy_documents()
+        raise CorpusError("the disk is on fire")
+
+    with pytest.raises(CorpusError, match="on fire"):
+        pack(documents(), TOKENIZER, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+    assert pack(toy_documents(), TOKENIZER, tmp_path / "packed").ids.tolist() == naive(toy_documents())
 
 
 def test_nothing_to_pack(tmp_path: Path) -> None:
@@ -83,11 +130,16 @@ class Counting:
 
     fingerprint: str = "f1"
     name: str = "counting"
+    attribution: str = ""
+    held_out_name: str = ""
     reads: list[str] = field(default_factory=list)
 
     def documents(self, part: Part = "whole") -> Iterator[str]:
         self.reads.append(part)
         yield from toy_documents()
+
+    def num_bytes(self, part: Part = "whole") -> int | None:
+        return None
 
 
 def test_the_cache_reads_documents_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,10 +160,12 @@ def test_the_cache_reads_documents_once(tmp_path: Path, monkeypatch: pytest.Monk
 def test_states_are_packed_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WIKIRL_CACHE", str(tmp_path))
     corpus = SyntheticCorpus("markov", states=7, sequences=32)
-    for part, held_out in (("training", False), ("held-out", True)):
-        packed = pack_corpus(corpus, cast(Part, part), TOKENIZER)
-        assert packed.ids.tolist() == (np.concatenate(list(corpus.chunks(held_out=held_out))).ravel() + 1).tolist()
-        assert packed.num_tokens == packed.num_documents * SEQUENCE_LENGTH
+    states = {part: np.concatenate(list(corpus.chunks(held_out=part))).ravel() for part in (False, True)}
+    expected = {"training": states[False], "held-out": states[True], "whole": np.concatenate(list(states.values()))}
+    for part in get_args(Part):
+        packed = pack_corpus(corpus, part, TOKENIZER)
+        assert packed.ids.tolist() == (expected[part] + 1).tolist()
+        assert packed.document_starts.tolist() == list(range(0, packed.num_tokens + 1, SEQUENCE_LENGTH))
         assert packed.num_bytes == 0
     with pytest.raises(CorpusError, match="at least 401 for synthetic:iid:states=400,sequences=32; found 300"):
         pack_corpus(SyntheticCorpus("iid", states=400, sequences=32), "training", TOKENIZER)

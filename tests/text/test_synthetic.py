@@ -107,3 +107,13 @@ def test_names_open_the_same_again() -> None:
 def test_what_cannot_be_made_is_refused(spec: str, words: str) -> None:
     with pytest.raises(CorpusError, match=words):
         open_synthetic(spec)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+@pytest.mark.parametrize("skip", [0, 1, 99, 100, 999, 1000, 1499, 1500, 9999])
+def test_sequences_can_be_skipped(held_out: bool, skip: int) -> None:
+    corpus = open_synthetic("iid:states=4,sequences=1600")
+    whole = np.concatenate(list(corpus.chunks(held_out=held_out)))
+    rest = list(corpus.chunks(held_out=held_out, skip=skip))
+    assert np.array_equal(np.concatenate([whole[:0], *rest]), whole[skip:])
+    assert all(len(chunk) for chunk in rest)

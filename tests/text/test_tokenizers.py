@@ -10,9 +10,19 @@ from transformers import AutoTokenizer
 
 from tests.helpers import toy_documents
 from wikirl.errors import CorpusError
-from wikirl.text.tokenizers import END_OF_TEXT, end_token, load_tokenizer, save_tokenizer, train_tokenizer
+from wikirl.text.tokenizers import (
+    END_OF_TEXT,
+    byte_tokenizer,
+    end_token,
+    load_tokenizer,
+    num_ids,
+    save_tokenizer,
+    tokenizer_hash,
+    train_tokenizer,
+)
 
 TOKENIZER = train_tokenizer(toy_documents(), 300)
+BYTES_ALONE = byte_tokenizer()
 
 
 def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -39,6 +49,39 @@ def refused(folder: Path) -> str:
 @example("👩‍👩‍👧 é e\u0301 \ufeff \u2028 \U0010ffff")
 def test_any_text_comes_back_byte_for_byte(text: str) -> None:
     assert back(TOKENIZER, ids_of(TOKENIZER, text)).encode() == text.encode()
+
+
+@given(st.text(max_size=60))
+@example("  leading, double  spaces \r\n\ttab \x00 nul\x7f\xa0\xad")
+@example("👩‍👩‍👧 é e\u0301 \ufeff \u2028 \U0010ffff")
+def test_bytes_are_tokens(text: str) -> None:
+    assert ids_of(BYTES_ALONE, text) == list(text.encode())
+    assert back(BYTES_ALONE, ids_of(BYTES_ALONE, text)) == text
+
+
+def test_the_byte_tokenizer_is_saved_and_loaded(tmp_path: Path) -> None:
+    assert BYTES_ALONE.get_vocab_size() == num_ids(BYTES_ALONE) == 257
+    assert end_token(BYTES_ALONE) == 256
+    assert ids_of(BYTES_ALONE, f"a{END_OF_TEXT}") == [97, 256]
+    save_tokenizer(BYTES_ALONE, tmp_path, max_length=64)
+    loaded, theirs = load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    every = "".join(map(chr, range(0x800))) + " don't clean  up , this ! \n\n" + "海👩‍👩‍👧\U0010ffff"
+    for text in [*toy_documents(), every, "", END_OF_TEXT]:
+        assert ids_of(loaded, text) == theirs(text)["input_ids"] == ids_of(BYTES_ALONE, text)
+        assert theirs.decode(theirs(text)["input_ids"]) == back(loaded, ids_of(loaded, text)) == text
+    assert theirs.eos_token_id == 256
+    assert len(theirs) == 257
+
+
+def test_ids_that_were_left_out_count() -> None:
+    tokenizer = Tokenizer(models.WordLevel({END_OF_TEXT: 0, "a": 5}, "a"))
+    assert tokenizer.get_vocab_size() == 2
+    assert num_ids(tokenizer) == 6
+
+
+def test_the_hash_follows_the_ids() -> None:
+    assert tokenizer_hash(TOKENIZER) == tokenizer_hash(train_tokenizer(toy_documents(), 300))
+    assert len({tokenizer_hash(TOKENIZER), tokenizer_hash(BYTES_ALONE), tokenizer_hash(Tokenizer(models.BPE()))}) == 3
 
 
 def test_learning_is_deterministic_and_keeps_to_its_size() -> None:

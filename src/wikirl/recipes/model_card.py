@@ -1,10 +1,15 @@
 """The card that lies beside a pre-trained backbone: what it was made from, how, and what it came to."""
 
+import re
 import shlex
 from dataclasses import dataclass
 from typing import Any
 
 BITS = "held_out_bits_per_byte"
+UNKNOWN = (
+    "Source and licence of the training text are not known: nobody gave `--attribution`, and nothing was found beside "
+    "the text. Find out before you pass this model on."
+)
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,7 @@ class Card:
         held_out: Name of the text that the figures are on.
         vocab_size: Entries of the tokenizer.
         precision: Autocast type.
+        attribution: Source and licence of the text, in Markdown; empty if nothing is known.
         summary: Held-out figures, tokens seen and minutes.
         provenance: Versions, machine and command.
     """
@@ -28,6 +34,7 @@ class Card:
     held_out: str
     vocab_size: int
     precision: str
+    attribution: str
     summary: dict[str, Any]
     provenance: dict[str, Any]
 
@@ -36,11 +43,11 @@ def model_card(card: Card) -> str:
     """The card in Markdown."""
     config, shape, summary, machine = card.config, card.architecture, card.summary, card.provenance["machine"]
     rows = {
-        "corpus": card.corpus,
+        "corpus": _plain(card.corpus),
         "tokens seen": f"{summary['num_tokens_seen']:,} in {config['num_steps']:,} steps of "
         f"{config['batch_size']} × {config['num_positions']}",
-        **({"continued from": config["start"]} if config["start"] else {}),
-        "held-out text": card.held_out,
+        **({"continued from": _plain(config["start"])} if config["start"] else {}),
+        "held-out text": _plain(card.held_out),
         **({"held-out bits per byte": f"{summary[BITS]:.4f}"} if BITS in summary else {}),
         "held-out perplexity per token": f"{summary['held_out_perplexity']:.2f} (of this vocabulary; "
         "does not compare with others)",
@@ -54,7 +61,7 @@ def model_card(card: Card) -> str:
         f"{config['short_share']:.0%} of the steps",
         "command": f"`{shlex.join(card.provenance['command'])}`",
     }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    table = "\n".join(f"| {name} | {_cell(str(value))} |" for name, value in rows.items())
     return f"""# A language model pre-trained with wikirl
 
 GPT-2 architecture: {shape["num_layers"]} layers, {shape["num_heads"]} head(s), width {shape["hidden_size"]},
@@ -66,8 +73,26 @@ not as a source of facts or of good prose.
 |---|---|
 {table}
 
-{config["attribution"]}
+{card.attribution or UNKNOWN}
 """
+
+
+def as_quoted(notice: str) -> str:
+    """Text of others as Markdown that shows it letter by letter; empty if there is none."""
+    if not notice:
+        return ""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", notice)), default=0))
+    return f"Source and licence of the training text, as they were found with it:\n\n{fence}text\n{notice}\n{fence}"
+
+
+def _plain(text: str) -> str:
+    """Text of others, such as a file's name, as Markdown that shows it letter by letter."""
+    return re.sub(r"([\\`*_<>\[\]])", r"\\\1", text)
+
+
+def _cell(text: str) -> str:
+    """Markdown that stays within its cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _optimizer(config: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from wikirl.kernels import keep_freed_memory
 from wikirl.models.backbone import backbone_folder, load_gpt, push_backbone, save_backbone
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.recipes.language_session import LanguageSession, Texts
-from wikirl.recipes.model_card import Card, model_card
+from wikirl.recipes.model_card import Card, as_quoted, model_card
 from wikirl.recipes.pretrain_settings import PretrainConfig, check_pretraining
 from wikirl.reproducibility import (
     choose_device,
@@ -29,12 +29,14 @@ from wikirl.reproducibility import (
     seed_everything,
 )
 from wikirl.runs import Run, checkpoints_of, interruptible, replacing_folder, write_json
-from wikirl.text.corpora import HELD_OUT_EVERY, Corpus, open_corpus
+from wikirl.text.corpora import Corpus, open_corpus
 from wikirl.text.packing import PackedText, pack_corpus
 from wikirl.text.states import StateCorpus
 from wikirl.text.tokenizers import (
+    byte_tokenizer,
     end_token,
     load_tokenizer,
+    num_ids,
     save_tokenizer,
     state_tokenizer,
     tokenizer_of,
@@ -95,6 +97,8 @@ def _pretrain(
         "corpus_fingerprint": corpus.fingerprint,
         "precision": precision_name(autocast),
     }
+    # Asked for now: where the hub has to say it, it may not answer hours later.
+    attribution = config.attribution or as_quoted(corpus.attribution)
     with ExitStack() as stack:
         run = None
         if mine.is_first:
@@ -103,13 +107,14 @@ def _pretrain(
             tokenizer = _tokenizer(config, corpus, out / "pretraining" / "tokenizer")
             training, held_out = _packed(config, corpus, tokenizer)
         seed_everything(config.seed)
-        gpt = make_gpt(config, tokenizer.get_vocab_size())
+        gpt = make_gpt(config, num_ids(tokenizer))
         words = None if isinstance(corpus, StateCorpus) else tokenizer
         session = LanguageSession(config, gpt, Texts(training, held_out, words), mine, device, autocast)
         _train(session, run, out, tokenizer)
         summary = _summary(session)
         if run:
-            _leave_model(session, tokenizer, _card(session, tokenizer, corpus, precision_name(autocast)), out)
+            card = _card(session, tokenizer, corpus, precision_name(autocast), attribution)
+            _leave_model(session, tokenizer, card, out)
             write_json(run.folder / "summary.json", summary)
             if push_to_hub:
                 push_backbone(out, push_to_hub)
@@ -146,7 +151,8 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, folder: Path) -> Tokenize
     if config.start:
         tokenizer = tokenizer_of(str(backbone_folder(config.start)))
     elif config.tokenizer:
-        tokenizer = load_tokenizer(backbone_folder(config.tokenizer))
+        bytes_alone = config.tokenizer == "bytes"
+        tokenizer = byte_tokenizer() if bytes_alone else load_tokenizer(backbone_folder(config.tokenizer))
     elif isinstance(corpus, StateCorpus):
         tokenizer = state_tokenizer(corpus.states)
     else:
@@ -204,7 +210,7 @@ def _summary(session: LanguageSession) -> dict[str, Any]:
     }
 
 
-def _card(session: LanguageSession, tokenizer: Tokenizer, corpus: Corpus, precision: str) -> str:
+def _card(session: LanguageSession, tokenizer: Tokenizer, corpus: Corpus, precision: str, attribution: str) -> str:
     config, texts = session.config, session.texts
     return model_card(
         Card(
@@ -214,6 +220,7 @@ def _card(session: LanguageSession, tokenizer: Tokenizer, corpus: Corpus, precis
             held_out=f"{_held_out_name(config, corpus)}: {_size(texts.held_out)}",
             vocab_size=tokenizer.get_vocab_size(),
             precision=precision,
+            attribution=attribution,
             summary=_summary(session),
             provenance=provenance(config.seed),
         )
@@ -237,7 +244,7 @@ def _leave_model(session: LanguageSession, tokenizer: Tokenizer, card: str, out:
 def _held_out_name(config: PretrainConfig, corpus: Corpus) -> str:
     if config.held_out:
         return open_corpus(config.held_out).name
-    return corpus.held_out_name if isinstance(corpus, StateCorpus) else f"every {HELD_OUT_EVERY}th document"
+    return corpus.held_out_name
 
 
 def _size(text: PackedText) -> str:

@@ -16,11 +16,16 @@ class PretrainConfig:
     """Everything that decides what `pretrain` makes."""
 
     corpus: str = field(
-        metadata={"help": "a text file or folder, shuffled:TEXT, images:DIR, synthetic:iid, :markov, :brackets"}
+        metadata={
+            "help": "a file or folder of text, hf:ID, wikitext-103, wikipedia, shuffled:TEXT, images:DIR, "
+            "synthetic:iid, :markov, :brackets"
+        }
     )
     held_out: str | None = setting(None, "text for the held-out figures; default: a part of the corpus")
     start: str | None = setting(None, "go on from this backbone, with its tokenizer and sizes; default: random weights")
-    tokenizer: str | None = setting(None, "chibit, or a folder with tokenizer.json or GPT-2's files; default: learnt")
+    tokenizer: str | None = setting(
+        None, "chibit, bytes, or a folder (tokenizer.json or GPT-2's files); default: learnt"
+    )
     vocab_size: int = setting(8192, "entries of the BPE that is learnt")
     num_layers: int = setting(3, "transformer blocks")
     num_heads: int = setting(1, "attention heads per block")
@@ -45,7 +50,7 @@ class PretrainConfig:
     checkpoint_every: int = setting(200, "steps between checkpoints to go on from")
     keep_every: int | None = setting(None, "steps between backbones kept in OUT/steps; default: only the last")
     seed: int = setting(0, "seed of weights and block order")
-    attribution: str = setting("", "source and licence of the text, for the model card")
+    attribution: str = setting("", "source and licence of the text, for the model card; default: what is found")
 
 
 # What the synthetic-pre-training paper's authors used to make ChibiT again; the original's settings are not known.

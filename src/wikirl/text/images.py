@@ -18,6 +18,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps
 
 from wikirl.errors import CorpusError
+from wikirl.text.notices import attribution_in
 from wikirl.text.states import SEQUENCE_LENGTH, StateCorpus
 
 SIDE = 32
@@ -79,14 +80,24 @@ class ImageCorpus(StateCorpus):
         """Which those are."""
         return f"every {HELD_OUT_EVERY}th picture"
 
-    def chunks(self, *, held_out: bool) -> Iterator[Int[np.ndarray, "N T"]]:
-        """The pictures of training, or those held out, as states from 0, some at a time.
+    @property
+    def attribution(self) -> str:
+        """What the notices beside the pictures say."""
+        return attribution_in(self.folder)
+
+    @property
+    def num_sequences(self) -> int:
+        """Pictures in all."""
+        return len(self.files)
+
+    def chunks(self, *, held_out: bool, skip: int = 0) -> Iterator[Int[np.ndarray, "N T"]]:
+        """The pictures of training, or those held out, as states from 0, some at a time, without the first `skip`.
 
         Raises:
             CorpusError: a picture is damaged; the message names it.
         """
         files = [path for number, path in enumerate(self.files, start=1) if (number % HELD_OUT_EVERY == 0) == held_out]
-        for first in range(0, len(files), CHUNK):
+        for first in range(skip, len(files), CHUNK):
             yield np.stack([read_picture(path) for path in files[first : first + CHUNK]])
 
 

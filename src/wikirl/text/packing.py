@@ -4,71 +4,105 @@ Documents follow each other without padding, each closed by `<|endoftext|>`; blo
 training did.
 """
 
-import hashlib
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt
+from jaxtyping import Int
 from tokenizers import Tokenizer
 from torch import Tensor
 from tqdm import tqdm
 
 from wikirl.errors import CorpusError
-from wikirl.runs import cache_folder, read_json, replacing_folder, write_json
+from wikirl.reproducibility import available_cpus
+from wikirl.runs import cache_folder
 from wikirl.text.corpora import Corpus, Part
-from wikirl.text.states import StateCorpus
-from wikirl.text.tokenizers import END_OF_TEXT
+from wikirl.text.pack_files import PackedText, Piece, Progress, open_packed
+from wikirl.text.pack_writer import write_pack
+from wikirl.text.states import SEQUENCE_LENGTH, StateCorpus
+from wikirl.text.tokenizers import end_token, num_ids, tokenizer_hash
+
+__all__ = ["BlockSampler", "PackedText", "evaluation_blocks", "open_packed", "pack", "pack_corpus"]
+
+# Characters encoded together, for each core: enough that the cores end at about the same time, and some 100 MB of the
+# library's intermediate results.
+CHUNK, MOST_CHUNKS = 2**19, 16
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class PackedText:
-    """A corpus as ids.
+def pack(
+    documents: Iterable[str], tokenizer: Tokenizer, folder: Path, *, what: str = "text", num_bytes: int | None = None
+) -> PackedText:
+    """Encode documents into `folder` (pack_files.py) with all cores, and open the result.
 
-    Attributes:
-        ids: All tokens in order, memory-mapped.
-        num_bytes: UTF-8 bytes of the text, one counted for each document's end; 0 if it was never text.
-        num_documents: Documents packed.
-    """
+    If a process was killed while it did the same, what it encoded is kept; so the documents must be the same again.
 
-    ids: UInt[np.ndarray, "S"]
-    num_bytes: int
-    num_documents: int
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens, end marks included."""
-        return len(self.ids)
-
-
-def pack(documents: Iterable[str], tokenizer: Tokenizer, folder: Path) -> PackedText:
-    """Encode documents into `folder` (ids.npy, pack.json) and open the result.
+    Args:
+        documents: What to encode; kept in memory some at a time.
+        tokenizer: Encodes.
+        folder: Where the pack shall be.
+        what: Names the text in the progress bar.
+        num_bytes: Bytes of all documents, roughly, for the bar.
 
     Raises:
         CorpusError: there is no text.
     """
-    end = tokenizer.token_to_id(END_OF_TEXT)
-    dtype = _id_type(tokenizer.get_vocab_size())
-    parts, num_bytes, num_documents = [], 0, 0
-    stream = iter(documents)
-    while chunk := list(islice(stream, 256)):
-        for document, encoding in zip(chunk, tokenizer.encode_batch_fast(chunk, add_special_tokens=False), strict=True):
-            parts.append(np.array([*encoding.ids, end], dtype))
-            num_bytes += len(document.encode()) + 1
-        num_documents += len(chunk)
-    if not parts:
-        raise CorpusError("expected text to pack; found none")
-    with replacing_folder(folder) as temporary:
-        np.save(temporary / "ids.npy", np.concatenate(parts))
-        write_json(temporary / "pack.json", {"num_bytes": num_bytes, "num_documents": num_documents})
-    return open_packed(folder)
+    dtype = _id_type(num_ids(tokenizer))
+    return write_pack(
+        folder,
+        Progress(tokenizer_hash(tokenizer), dtype),
+        lambda done: _encoded(islice(documents, done, None), tokenizer, dtype),
+        partial(tqdm, desc=f"packing the {what}", total=num_bytes, unit="B", unit_scale=True, leave=False),
+    )
 
 
-def _id_type(vocab_size: int) -> type[np.uint16 | np.uint32]:
-    return np.uint16 if vocab_size <= 2**16 else np.uint32
+def _encoded(documents: Iterator[str], tokenizer: Tokenizer, dtype: str) -> Iterator[Piece]:
+    """Pieces of encoded documents. One thread reads ahead, the cores encode, this one gathers ids meanwhile."""
+    end = end_token(tokenizer)
+    encode = partial(tokenizer.encode_batch_fast, add_special_tokens=False)
+    chunks = _ahead(_chunks(documents, CHUNK * min(available_cpus(), MOST_CHUNKS)))
+    for encodings, num_bytes in _ahead((encode(chunk), num_bytes) for chunk, num_bytes in chunks):
+        rows = [np.array([*encoding.ids, end], dtype) for encoding in encodings]
+        yield Piece(np.concatenate(rows), np.array([len(row) for row in rows]), num_bytes)
+
+
+def _chunks(documents: Iterator[str], size: int) -> Iterator[tuple[list[str], int]]:
+    """Lists of documents of about `size` characters together, and their UTF-8 bytes with one for each end."""
+    chunk: list[str] = []
+    num_characters = num_bytes = 0
+    for document in documents:
+        chunk.append(document)
+        num_characters += len(document)
+        num_bytes += len(document.encode()) + 1
+        if num_characters >= size:
+            yield chunk, num_bytes
+            chunk, num_characters, num_bytes = [], 0, 0
+    if chunk:
+        yield chunk, num_bytes
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, the next two of them made in a thread meanwhile."""
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        waiting = deque(thread.submit(next, items, end) for _ in range(2))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(thread.submit(next, items, end))
+            yield item  # type: ignore[misc]  # not the end mark
+
+
+def _id_type(count: int) -> str:
+    """The type that holds `count` different ids."""
+    if count > 2**32:
+        raise CorpusError(f"expected a vocabulary of at most {2**32:,} ids; found {count:,}")
+    return "uint16" if count <= 2**16 else "uint32"
 
 
 def pack_corpus(corpus: Corpus, part: Part, tokenizer: Tokenizer) -> PackedText:
@@ -77,34 +111,34 @@ def pack_corpus(corpus: Corpus, part: Part, tokenizer: Tokenizer) -> PackedText:
     Raises:
         CorpusError: the corpus cannot be read, is empty, or does not fit into the vocabulary.
     """
-    words = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:16]
-    folder = cache_folder() / "text" / f"{corpus.fingerprint}-{words}-{part}"
-    if (folder / "pack.json").exists():
-        return open_packed(folder)
+    folder = cache_folder() / "packed" / f"{corpus.fingerprint}-{tokenizer_hash(tokenizer)}-{part}"
+    if folder.exists():
+        return open_packed(folder, tokenizer_hash(tokenizer))
     if isinstance(corpus, StateCorpus):
-        return _write_states(corpus, part, tokenizer.get_vocab_size(), folder)
-    bar = tqdm(corpus.documents(part), desc=f"packing the {part} text", unit=" documents", leave=False)
-    return pack(iter(bar), tokenizer, folder)
+        return _pack_states(corpus, part, tokenizer, folder)
+    return pack(corpus.documents(part), tokenizer, folder, what=f"{part} text", num_bytes=corpus.num_bytes(part))
 
 
-def _write_states(corpus: StateCorpus, part: Part, vocab_size: int, folder: Path) -> PackedText:
-    """Sequences one after the other without end marks, so that a block is a sequence."""
-    if vocab_size < corpus.states + 1:
+def _pack_states(corpus: StateCorpus, part: Part, tokenizer: Tokenizer, folder: Path) -> PackedText:
+    """Sequences one after the other without end marks, so that a block is a sequence; each is a document."""
+    if num_ids(tokenizer) < corpus.states + 1:
         raise CorpusError(
-            f"expected a vocabulary of at least {corpus.states + 1} for {corpus.name}; found {vocab_size}"
+            f"expected a vocabulary of at least {corpus.states + 1} for {corpus.name}; found {num_ids(tokenizer)}"
         )
-    parts = ("training", "held-out") if part == "whole" else (part,)
-    ids = [chunk.astype(_id_type(vocab_size)) for name in parts for chunk in corpus.chunks(held_out=name == "held-out")]
-    with replacing_folder(folder) as temporary:
-        np.save(temporary / "ids.npy", np.concatenate(ids).ravel() + 1)
-        write_json(temporary / "pack.json", {"num_bytes": 0, "num_documents": sum(map(len, ids))})
-    return open_packed(folder)
+    dtype = _id_type(num_ids(tokenizer))
 
+    counts = {False: corpus.num_sequences - corpus.num_held_out, True: corpus.num_held_out}
+    parts = {"whole": (False, True), "training": (False,), "held-out": (True,)}[part]
 
-def open_packed(folder: Path) -> PackedText:
-    """Memory-map what `pack` wrote."""
-    meta = read_json(folder / "pack.json")
-    return PackedText(np.load(folder / "ids.npy", mmap_mode="r"), meta["num_bytes"], meta["num_documents"])
+    def pieces(done: int) -> Iterator[Piece]:
+        for held_out in parts:
+            for chunk in corpus.chunks(held_out=held_out, skip=min(done, counts[held_out])):
+                yield Piece(chunk.ravel().astype(dtype) + 1, np.full(len(chunk), SEQUENCE_LENGTH), 0)
+            done = max(done - counts[held_out], 0)
+
+    total = sum(counts[held_out] for held_out in parts) * SEQUENCE_LENGTH
+    bar = partial(tqdm, desc=f"making the {part} sequences", total=total, unit="tok", unit_scale=True, leave=False)
+    return write_pack(folder, Progress(tokenizer_hash(tokenizer), dtype), pieces, bar)
 
 
 class BlockSampler:

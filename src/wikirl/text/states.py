@@ -44,9 +44,23 @@ class StateCorpus(ABC):
     def held_out_name(self) -> str:
         """Which those are, in words."""
 
+    @property
     @abstractmethod
-    def chunks(self, *, held_out: bool) -> Iterator[Int[np.ndarray, "N T"]]:
+    def attribution(self) -> str:
+        """Source and licence as far as they are known; else empty."""
+
+    @property
+    @abstractmethod
+    def num_sequences(self) -> int:
+        """Sequences in all."""
+
+    @abstractmethod
+    def chunks(self, *, held_out: bool, skip: int = 0) -> Iterator[Int[np.ndarray, "N T"]]:
         """The sequences of training, or those held out, as states from 0, some at a time, in a fixed order.
+
+        Args:
+            held_out: Which of the two.
+            skip: Number of sequences to leave out at the beginning.
 
         Raises:
             CorpusError: they cannot be made.

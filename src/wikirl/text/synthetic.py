@@ -100,10 +100,22 @@ class SyntheticCorpus(StateCorpus):
         """Which those are."""
         return "its last sequences"
 
-    def chunks(self, *, held_out: bool) -> Iterator[Int[np.ndarray, "N T"]]:
-        """The sequences of training, or those held out, as states from 0, some at a time."""
+    @property
+    def attribution(self) -> str:
+        """Random numbers have no author."""
+        return f"{self.name}: random numbers made by wikirl; no licence applies."
+
+    @property
+    def num_sequences(self) -> int:
+        """Sequences in all."""
+        return self.sequences
+
+    def chunks(self, *, held_out: bool, skip: int = 0) -> Iterator[Int[np.ndarray, "N T"]]:
+        """The sequences of training, or those held out, as states from 0, some at a time, without the first `skip`."""
         border = self.sequences - self.num_held_out
-        first, end = (border, self.sequences) if held_out else (0, border)
+        first, end = (border + skip, self.sequences) if held_out else (skip, border)
+        if first >= end:
+            return
         rows = self.transitions() if self.process == "markov" else None
         for number in range(first // CHUNK, -(-end // CHUNK)):
             made = self._make(np.random.default_rng([self.seed, number]), rows)

@@ -1,9 +1,11 @@
-"""Byte-level BPE: trained on a corpus, or read from GPT-2's files or a Hugging Face folder.
+"""Byte-level BPE: trained on a corpus, read from GPT-2's files or a Hugging Face folder, or bytes without any merges.
 
 Any text can be encoded and comes back byte for byte; there is no unknown token. Every document ends with
 `<|endoftext|>`.
 """
 
+import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -46,6 +48,23 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
     if not seen:
         raise CorpusError("expected text to learn a tokenizer from; found none")
     return tokenizer
+
+
+def byte_tokenizer() -> Tokenizer:
+    """A byte is a token, its value the id; `<|endoftext|>` is 256."""
+    tokenizer = _byte_level(models.BPE({sign: byte for byte, sign in enumerate(_signs_of_bytes())}, []))
+    tokenizer.add_special_tokens([END_OF_TEXT])
+    return tokenizer
+
+
+def _signs_of_bytes() -> list[str]:
+    """The visible character that stands for each byte in byte-level vocabularies.
+
+    Source: openai/gpt-2 `src/encoder.py`, `bytes_to_unicode`.
+    """
+    visible = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
+    others = itertools.count(256)
+    return [chr(byte if byte in visible else next(others)) for byte in range(256)]
 
 
 def state_tokenizer(num_states: int) -> Tokenizer:
@@ -171,6 +190,16 @@ def _byte_level(model: models.BPE) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
+
+
+def num_ids(tokenizer: Tokenizer) -> int:
+    """One more than the largest id: the rows that a table of words needs, also where ids were left out."""
+    return max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+
+def tokenizer_hash(tokenizer: Tokenizer) -> str:
+    """Sixteen hexadecimal digits that change whenever the ids of some text could."""
+    return hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:16]
 
 
 def end_token(tokenizer: Tokenizer) -> int:
