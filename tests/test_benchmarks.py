@@ -21,6 +21,13 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
         assert contender in text
 
 
+def test_packing_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("\n\n".join(f"document {n}" for n in range(200)))
+    command = [sys.executable, "benchmarks/packing.py", str(tmp_path / "text.txt"), "--tokenizer", "bytes"]
+    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600)
+    assert "bytes: 0.0 MB, 198 documents, 2,465 tokens in " in found.stdout
+
+
 @pytest.mark.extras
 def test_the_script_for_a_gpu_runs_without_one(tmp_path: Path) -> None:
     command = [
