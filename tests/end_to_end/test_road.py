@@ -14,6 +14,7 @@ import pytest
 from tests.recipes.toys import corpus
 from wikirl.evaluation.rollout import rollout
 from wikirl.models.bundle import load_policy
+from wikirl.runs import read_metrics
 
 
 def wikirl(*arguments: object, **options: Any) -> dict[str, Any]:
@@ -60,22 +61,40 @@ def test_from_text_to_a_score(tmp_path: Path) -> None:
     assert len(list((out / "evaluations").iterdir())) == 2
 
 
+def kill_when_there(arguments: list[object], path: Path) -> None:
+    """Run `wikirl` and kill it without warning as soon as `path` exists."""
+    command = [sys.executable, "-m", "wikirl.cli", *map(str, arguments), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_pre_training_killed_at_any_moment_ends_on_the_same_bits(tmp_path: Path) -> None:
+    def arguments(out: Path) -> list[object]:
+        small = "--vocab-size 300 --hidden-size 16 --num-positions 32 --dropout 0.1 --num-threads 1 --keep-every 20"
+        steps = "--num-steps 60 --eval-every 20 --checkpoint-every 10"
+        return ["pretrain", "--corpus", corpus(tmp_path), "--out", out, *small.split(), *steps.split()]
+
+    wikirl(*arguments(tmp_path / "whole"))
+    cut = tmp_path / "cut"
+    # In the tokenizer or packing, in the first steps, after a checkpoint, while a backbone is kept.
+    for moment in ("pretraining", "pretraining/metrics.jsonl", "pretraining/checkpoints/step-10", "steps/step-40"):
+        kill_when_there(arguments(cut), cut / moment)
+        assert not (cut / "config.json").exists()
+    wikirl(*arguments(cut))
+    for file in ("model.safetensors", "tokenizer.json", "steps/step-20/model.safetensors"):
+        assert (cut / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+    losses = [[line["language_loss"] for line in read_metrics(tmp_path / n / "pretraining")] for n in ("whole", "cut")]
+    assert losses[0] == losses[1]
+
+
 @pytest.mark.parametrize("backbone", ["chibit", "scratch"])
 def test_a_run_killed_with_no_warning_resumes_to_the_same_numbers(tmp_path: Path, backbone: str) -> None:
     whole = wikirl(*finetune_arguments(tmp_path / "whole", backbone, 8))
-    command = [
-        sys.executable,
-        "-m",
-        "wikirl.cli",
-        *map(str, finetune_arguments(tmp_path / "cut", backbone, 8)),
-        "--json",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "cut" / "checkpoints" / "step-4").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_when_there(finetune_arguments(tmp_path / "cut", backbone, 8), tmp_path / "cut" / "checkpoints" / "step-4")
     assert not (tmp_path / "cut" / "scores.json").exists()
     resumed = wikirl(*finetune_arguments(tmp_path / "cut", backbone, 8))
     assert {**resumed, "run": ""} == {**whole, "run": ""}
