@@ -155,7 +155,8 @@ class Session:
         self.dropout = torch.Generator(device).manual_seed(config.seed)  # starts alike for every backbone
         draw_dropout_from(self.model, [self.dropout])
         self.recorded: Recorded | None = None
-        if device == "cuda" and self.blocks is None:
+        # A foreign model draws from PyTorch's own generator, whose state cannot be exchanged while a graph is recorded.
+        if device == "cuda" and self.blocks is None and isinstance(backbone, GPT):
             self.recorded = record(self.trajectory_objective, [self.dropout])
         self._resume(resume_at)
 

@@ -113,7 +113,7 @@ def _pretrain(
         _train(session, run, out, tokenizer)
         summary = _summary(session)
         if run:
-            card = _card(session, tokenizer, corpus, precision_name(autocast), attribution)
+            card = _card(session, tokenizer, corpus, precision_name(autocast), attribution, summary)
             _leave_model(session, tokenizer, card, out)
             write_json(run.folder / "summary.json", summary)
             if push_to_hub:
@@ -210,7 +210,14 @@ def _summary(session: LanguageSession) -> dict[str, Any]:
     }
 
 
-def _card(session: LanguageSession, tokenizer: Tokenizer, corpus: Corpus, precision: str, attribution: str) -> str:
+def _card(
+    session: LanguageSession,
+    tokenizer: Tokenizer,
+    corpus: Corpus,
+    precision: str,
+    attribution: str,
+    summary: dict[str, Any],
+) -> str:
     config, texts = session.config, session.texts
     return model_card(
         Card(
@@ -221,7 +228,7 @@ def _card(session: LanguageSession, tokenizer: Tokenizer, corpus: Corpus, precis
             vocab_size=tokenizer.get_vocab_size(),
             precision=precision,
             attribution=attribution,
-            summary=_summary(session),
+            summary=summary,
             provenance=provenance(config.seed),
         )
     )

@@ -23,10 +23,8 @@ SHORT_NAMES = {
 _WIKIPEDIA = "articles of the English Wikipedia by its contributors, licensed CC BY-SA"
 # What the two say of themselves, so that it stands in the card whatever the hub answers.
 NOTICES = {
-    "Salesforce/wikitext": f"WikiText (Merity et al. 2016): verified {_WIKIPEDIA}. "
-    "https://huggingface.co/datasets/Salesforce/wikitext",
-    "wikimedia/wikipedia": f"Wikipedia: {_WIKIPEDIA} and GFDL; other languages likewise. "
-    "https://huggingface.co/datasets/wikimedia/wikipedia",
+    "Salesforce/wikitext": f"WikiText (Merity et al. 2016): verified {_WIKIPEDIA}.",
+    "wikimedia/wikipedia": f"Wikipedia: {_WIKIPEDIA} and GFDL; other languages likewise.",
 }
 VALIDATION = ("validation", "valid", "val", "dev")
 
@@ -67,10 +65,8 @@ class HubCorpus:
         if self.identifier in NOTICES:
             return NOTICES[self.identifier]
         info = self._builder.info
-        licence, homepage = info.license or self._card_licence(), info.homepage
-        if not Path(self.identifier).exists():
-            homepage = homepage or f"https://huggingface.co/datasets/{self.identifier}"
-        return f"Dataset {self.identifier}, licence: {licence}. {homepage or ''}".strip() if licence else ""
+        licence = info.license or self._card_licence()
+        return f"Dataset {self.identifier}, licence: {licence}. {info.homepage}".strip() if licence else ""
 
     @property
     def held_out_name(self) -> str:
