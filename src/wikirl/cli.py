@@ -1,25 +1,22 @@
 """`wikirl`: one verb per stage of the road. Each flag is a field of the verb's configuration.
 
-The file is longer than others because it holds all verbs. Nothing heavy is imported before a verb runs, so that
-`--help` answers at once. Exit codes: 0 done; 1 a bug; 2 the user can mend it (one line on stderr); 130 interrupted.
+Nothing heavy is imported before a verb runs, so that `--help` answers at once. Exit codes:
+0 done; 1 a bug; 2 the user can mend it (one line on stderr); 130 interrupted.
 """
 
 import argparse
 import json
 import os
 import sys
-import types
-import typing
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
+from wikirl.cli_data import add_actions
+from wikirl.cli_parts import Result, add_fields, finishing, lines, machine_flags, table, use_threads
 from wikirl.errors import WikiRLError, refusal_of_the_system
 
 ABOUT = "Does pre-training a sequence model on something else make it a better learner of decisions from logged data?"
-
-Result = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,29 +72,10 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
     add("demo", "the whole road on shipped data: scratch against ChibiT on Hopper, with a report", _demo)
     add("pretrain", "text to a language model: a backbone in a Hugging Face folder", _pretrain)
-    add("data", "datasets: list what is at hand, show what is in one", _data)
+    add("data", "datasets: list what is at hand, show what is in one", add_actions)
     add("finetune", "a backbone and logged trajectories to a policy: a run folder", _finetune)
     add("evaluate", "score the policy of a run", _evaluate)
     return parser
-
-
-def _finishing(parser: argparse.ArgumentParser, run: Callable[..., Result], show: Callable[[Result], str]) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object to stdout and nothing else there")
-    parser.set_defaults(run=run, show=show)
-
-
-def _machine_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    parser.add_argument(
-        "--num-threads", type=int, help="CPU threads (default: PyTorch's choice); the bits depend on it"
-    )
-
-
-def _use_threads(num_threads: int | None) -> None:
-    if num_threads is not None:
-        import torch
-
-        torch.set_num_threads(max(num_threads, 1))
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +88,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("runs/demo"), help="folder for runs and report (default: runs/demo)"
     )
     parser.add_argument("--num-threads", type=int, help="CPU threads for each run (default: 1)")
-    _finishing(parser, run, lambda result: result["table"])
+    finishing(parser, run, lambda result: result["table"])
 
 
 def _pretrain(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +98,7 @@ def _pretrain(parser: argparse.ArgumentParser) -> None:
         from wikirl.recipes.pretrain import pretrain
 
         machine = {name: options.pop(name) for name in ("device", "precision", "push_to_hub")}
-        _use_threads(num_threads)
+        use_threads(num_threads)
         return {"backbone": str(out), **pretrain(from_preset(preset, **options), out, **machine)}
 
     parser.add_argument("--out", type=Path, required=True, help="folder for the model; run again to continue")
@@ -133,8 +111,8 @@ def _pretrain(parser: argparse.ArgumentParser) -> None:
     add_fields(parser, PretrainConfig, only_given=True)
     parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="upload the folder to the Hugging Face hub as well")
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16 (default: auto)")
-    _machine_flags(parser)
-    _finishing(parser, run, _lines)
+    machine_flags(parser)
+    finishing(parser, run, lines)
 
 
 def _finetune(parser: argparse.ArgumentParser) -> None:
@@ -148,7 +126,7 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
         config = FinetuneConfig(**options)
         if seeds is not None:
             return {"runs": finetune_seeds(config, out, seeds, num_threads=num_threads, **machine)}
-        _use_threads(num_threads)
+        use_threads(num_threads)
         return {
             "run": str(out),
             **finetune(config, out, **machine),
@@ -157,7 +135,7 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
     def show(result: Result) -> str:
         if "runs" in result:
             return "\n\n".join(show(run) for run in result["runs"])
-        return _lines(
+        return lines(
             {
                 key: value
                 for key, value in result.items()
@@ -172,8 +150,8 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
     )
     add_fields(parser, FinetuneConfig)
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16 (default: auto)")
-    _machine_flags(parser)
-    _finishing(parser, run, show)
+    machine_flags(parser)
+    finishing(parser, run, show)
 
 
 def _score_lines(result: Result) -> Result:
@@ -192,13 +170,13 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     def run(**options: Any) -> Result:
         from wikirl.recipes.evaluate import evaluate_run
 
-        _use_threads(options.pop("num_threads"))
+        use_threads(options.pop("num_threads"))
         return evaluate_run(**options)
 
     def show(result: Result) -> str:
         if "evaluations" not in result:
-            return _lines(result)
-        return _table(
+            return lines(result)
+        return table(
             [
                 {key: value for key, value in entry.items() if key not in ("returns", "lengths", "protocol")}
                 for entry in result["evaluations"]
@@ -232,121 +210,8 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-processes", type=int, metavar="N", help="processes that share the episodes (default: as many as help)"
     )
-    _machine_flags(parser)
-    _finishing(parser, run, show)
-
-
-def _data(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="datasets at hand")
-    _finishing(listing, _list_datasets, lambda result: _table(result["datasets"]))
-    show = actions.add_parser("show", help="sizes, spaces and statistics of a dataset")
-    show.add_argument("dataset", help="builtin:NAME, file:PATH, minari:ID or d4rl:NAME")
-    _finishing(show, _show_dataset, _lines)
-
-
-def _list_datasets() -> Result:
-    from dataclasses import asdict
-
-    from wikirl.trajectories.sources import list_datasets
-
-    return {"datasets": [asdict(entry) for entry in list_datasets()]}
-
-
-def _show_dataset(dataset: str) -> Result:
-    from dataclasses import asdict
-
-    from wikirl.trajectories.sources import load_trajectories
-
-    found = load_trajectories(dataset)
-    statistics = asdict(found.statistics)
-    for name in ("observation_mean", "observation_std"):
-        statistics[name] = statistics[name].ravel().tolist()
-    return {
-        "name": found.name,
-        "environment": found.environment,
-        "num_steps": found.num_steps,
-        "num_episodes": found.num_episodes,
-        "observation_space": found.observation_space.to_json(),
-        "action_space": found.action_space.to_json(),
-        **statistics,
-        "fingerprint": found.fingerprint,
-        "details": dict(found.details),
-    }
-
-
-def add_fields(parser: argparse.ArgumentParser, config: type, *, only_given: bool = False) -> None:
-    """One `--flag` per field of a dataclass; its type, default and help come from the field.
-
-    With `only_given`, flags that were not given are left out of the result, so that a preset can decide them.
-    """
-    hints = typing.get_type_hints(config)
-    for field in fields(config):
-        options = _options(field, _without_none(hints[field.name]))
-        if only_given and field.default is not MISSING:
-            options |= {
-                "default": argparse.SUPPRESS,
-                "help": options["help"].replace("%(default)s", str(field.default)),
-            }
-        parser.add_argument("--" + field.name.replace("_", "-"), **options)
-
-
-def _options(field: Field[Any], kind: Any) -> dict[str, Any]:
-    options: dict[str, Any] = {"help": field.metadata.get("help", ""), "dest": field.name}
-    if field.default is MISSING:
-        options["required"] = True
-    else:
-        options["default"] = field.default
-        if field.default not in (None, "") and kind is not bool:
-            options["help"] += " (default: %(default)s)"
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is bool:
-        return options | {"action": argparse.BooleanOptionalAction}
-    if origin is typing.Literal:
-        return options | {"choices": arguments}
-    if origin is tuple:
-        return options | {"type": arguments[0], "nargs": "+", "metavar": "X"}
-    return options | {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "NAME")}
-
-
-def _without_none(hint: Any) -> Any:
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    return hint
-
-
-def _lines(result: Result) -> str:
-    width = max(len(key) for key in result)
-    return "\n".join(f"{key.replace('_', ' '):<{width}}  {_cell(value)}" for key, value in result.items())
-
-
-def _table(rows: list[Result]) -> str:
-    if not rows:
-        return "none"
-    columns = list(rows[0])
-    cells = [
-        [key.replace("_", " ") for key in columns],
-        *([_cell(row[key]) for key in columns] for row in rows),
-    ]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
-    )
-
-
-def _cell(value: Any) -> str:
-    match value:
-        case None:
-            return "–"
-        case float():
-            return f"{value:,.4g}" if abs(value) < 100 else f"{value:,.1f}"
-        case int() if not isinstance(value, bool):
-            return f"{value:,}"
-        case list() | tuple():
-            return ", ".join(_cell(item) for item in value)
-        case dict():
-            return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
-    return str(value)
+    machine_flags(parser)
+    finishing(parser, run, show)
 
 
 if __name__ == "__main__":
