@@ -34,7 +34,7 @@ _HTTP_ERROR = cast(type[Exception], HfHubHTTPError.__base__)
 
 ASSETS = Path(__file__).parents[1] / "assets"
 # ChibiT, and what compares with it: itself after the controls' number of tokens, and the controls.
-SHIPPED = ("chibit", "chibit-28m", "chibit-shuffled", "chibit-markov")
+SHIPPED = ("chibit", "chibit-28m", "chibit-shuffled", "chibit-markov", "chibit-iid")
 # GPT-2 matrices are Conv1D (input × output) in Hugging Face's files, Linear (output × input) here.
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 
