@@ -128,6 +128,23 @@ class TrajectoryBatch:
         return TrajectoryBatch(*(value.to(device) for value in self.tensors()))
 
 
+@dataclass(frozen=True, eq=False)
+class RecordedEpisode:
+    """One episode as it was played, with the observation after its last step.
+
+    Attributes:
+        observations: Raw observations, one more than actions.
+        actions: Actions as the environment was given them; vectors, or choices for a discrete space.
+        rewards: Reward of each action, environment units.
+        terminated: Whether the environment ended it; else it was cut, by a time limit or by the recording.
+    """
+
+    observations: Shaped[np.ndarray, "T1 *O"]
+    actions: Shaped[np.ndarray, "T *A"]
+    rewards: Float[np.ndarray, "T"]
+    terminated: bool
+
+
 @runtime_checkable
 class Policy(Protocol):
     """Anything that can act in E environments at once; rows never influence each other."""

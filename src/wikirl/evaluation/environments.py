@@ -17,12 +17,20 @@ import numpy as np
 from gymnasium import error as gymnasium_errors
 
 from wikirl.errors import EnvironmentNotFoundError, MissingExtraError
+from wikirl.evaluation import point_maze, reacher2d
 from wikirl.types import Space
 
 Environment = gymnasium.Env[Any, Any]
 
 _VERSIONED = re.compile(r"(?P<name>.+)-v(?P<version>\d+)")
 _ATARI = re.compile(r"ALE/.+|.+NoFrameskip-v\d+")
+
+# Elsewhere than in wikirl: gymnasium.make("wikirl.evaluation.environments:wikirl/Reacher2d-v0").
+for _id, _entry_point, _horizon in (
+    ("wikirl/Reacher2d-v0", "wikirl.evaluation.reacher2d:Reacher2d", reacher2d.HORIZON),
+    ("wikirl/PointMaze-v0", "wikirl.evaluation.point_maze:PointMaze", point_maze.HORIZON),
+):
+    gymnasium.register(_id, entry_point=_entry_point, max_episode_steps=_horizon)
 
 
 @dataclass(frozen=True)

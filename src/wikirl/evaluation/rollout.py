@@ -194,7 +194,7 @@ def play(
     for step in range(1, limit + 1):
         # Copies, so that a policy may keep what it is given (the arrays here are overwritten in place).
         chosen = policy.act(observations.copy(), told.copy(), active.copy())
-        actions = _usable_actions(chosen, environments[0].action_space, active, step)
+        actions = usable_actions(chosen, environments[0].action_space, active, step)
         rewards[:] = 0.0
         for row in live:
             observations[row], rewards[row], ended, cut_off, _ = environments[row].step(actions[row])
@@ -240,7 +240,7 @@ def _check_counts(num_episodes: int, num_envs: int, seed: int, max_steps: int | 
         raise ConfigError(f"seed must not be negative, found {seed}")
 
 
-def _usable_actions(
+def usable_actions(
     chosen: Shaped[np.ndarray, "..."], space: gymnasium.Space[Any], active: Bool[np.ndarray, "E"], step: int
 ) -> Shaped[np.ndarray, "..."]:
     """Actions as the environment takes them: checked on the active rows, clipped, in the space's own dtype.
