@@ -17,6 +17,7 @@ import numpy.typing as npt
 from wikirl.errors import DatasetError
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
 from wikirl.trajectories.validation import as_flags
+from wikirl.types import Space
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -78,6 +79,8 @@ def from_marked_arrays(
     environment: str | None,
     details: Mapping[str, Any],
     max_episode_steps: int | None = None,
+    observation_space: Space | None = None,
+    action_space: Space | None = None,
 ) -> TrajectoryDataset:
     """Make a dataset of flat arrays whose `terminals` and `timeouts` mark the last steps of episodes.
 
@@ -88,6 +91,8 @@ def from_marked_arrays(
         environment: Gymnasium id the data was made with.
         details: What to record besides the dropped steps.
         max_episode_steps: Without `timeouts`, an episode also ends after this many steps; None: it does not.
+        observation_space: Default, here and of the next: what `build_dataset` sees in the data.
+        action_space: Shape and bounds of one action.
 
     Raises:
         DatasetError: a key is missing, nothing is left, or see `build_dataset`.
@@ -112,6 +117,8 @@ def from_marked_arrays(
         rewards[:kept],
         borders.starts,
         borders.terminated,
+        observation_space=observation_space,
+        action_space=action_space,
         environment=environment,
         details={**details, "dropped_steps": borders.dropped_steps},
     )

@@ -5,11 +5,13 @@ This file knows D4RL's layout, its file names and its server. It deliberately do
 """
 
 import http.client
+import json
 import os
 import re
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,11 @@ import h5py
 import numpy.typing as npt
 from tqdm import tqdm
 
-from wikirl.errors import DatasetError
+from wikirl.errors import ConfigError, DatasetError
 from wikirl.runs import cache_folder
 from wikirl.trajectories.arrays import from_marked_arrays
 from wikirl.trajectories.dataset import TrajectoryDataset
+from wikirl.types import Space
 
 # Source: d4rl/infos.py, DATASET_URLS; plain http, because the server offers nothing else.
 URL = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2/{file}"
@@ -44,7 +47,7 @@ def read_hdf5(
 
     Episodes end at terminals and timeouts; in a file without timeouts also every `max_episode_steps` steps.
     Steps after the last end are dropped, as D4RL's own reader does, and counted in
-    `details["dropped_steps"]`.
+    `details["dropped_steps"]`. Spaces and reference scores come from the attributes that `write_d4rl` adds.
 
     Args:
         path: The file.
@@ -62,14 +65,36 @@ def read_hdf5(
             for key in ("observations", "actions", "rewards", "terminals", "timeouts"):
                 if isinstance(file.get(key), h5py.Dataset):
                     arrays[key] = file[key][()]
-            recorded = file.attrs.get("environment")
+            attributes = dict(file.attrs)
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise DatasetError(f"{path}: not a readable HDF5 file ({error}); is it complete?") from error
-    environment = environment or (recorded if isinstance(recorded, str) else None)
-    details = {"source": str(path)}
+    recorded = attributes.get("environment")
+    reference = _json_attribute(path, attributes, "reference")
+    spaces = {key: _json_attribute(path, attributes, key) for key in ("observation_space", "action_space")}
+    try:
+        known = {key: Space.from_json(value) for key, value in spaces.items() if value}
+    except ConfigError as error:
+        raise DatasetError(f"{path}: a space among the attributes is damaged ({error})") from error
     return from_marked_arrays(
-        name, arrays, environment=environment, details=details, max_episode_steps=max_episode_steps
+        name,
+        arrays,
+        environment=environment or (recorded if isinstance(recorded, str) else None),
+        details={"source": str(path), **({"reference": reference} if reference else {})},
+        max_episode_steps=max_episode_steps,
+        **known,
     )
+
+
+def _json_attribute(path: Path, attributes: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """An object that `write_d4rl` left in an attribute; nothing in D4RL's own files."""
+    text = attributes.get(key)
+    if not isinstance(text, str):
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise DatasetError(f"{path}: the attribute {key} is not JSON ({error})") from error
+    return value if isinstance(value, dict) else {}
 
 
 def describe(path: Path) -> tuple[int, str]:

@@ -34,7 +34,18 @@ def minari_root() -> Path:
 def local_ids() -> list[str]:
     """Ids of the datasets in Minari's folder."""
     root = minari_root()
-    return sorted(str(path.parents[1].relative_to(root)) for path in root.glob("**/data/metadata.json"))
+    names = [path.parents[1].relative_to(root) for path in root.glob("**/data/metadata.json")]
+    return sorted(str(name) for name in names if not any(part.startswith(".") for part in name.parts))
+
+
+def check_id(dataset_id: str) -> None:
+    """Refuse what is no Minari id, such as a path that leaves Minari's folder.
+
+    Raises:
+        DatasetError: it is none.
+    """
+    if not _ID.fullmatch(dataset_id):
+        raise DatasetError(f"minari:{dataset_id} is no Minari id; expected NAME-vN or NAMESPACE/NAME-vN")
 
 
 def source_files(dataset_id: str) -> tuple[Path, Path]:
@@ -44,8 +55,7 @@ def source_files(dataset_id: str) -> tuple[Path, Path]:
         DatasetError: the id is malformed, or the dataset is nowhere and cannot be downloaded.
         MissingExtraError: a download needs a package that is not installed.
     """
-    if not _ID.fullmatch(dataset_id):
-        raise DatasetError(f"minari:{dataset_id} is no Minari id; expected NAME-vN or NAMESPACE/NAME-vN")
+    check_id(dataset_id)
     data = minari_root() / dataset_id / "data"
     if not (data / "metadata.json").is_file():
         _download(dataset_id)
@@ -174,7 +184,19 @@ def _details(metadata: dict[str, Any], path: Path) -> dict[str, Any]:
     first_choice = _first_choice(metadata)
     shifted = {"first_choice": first_choice} if first_choice else {}
     attribution = {key: metadata[key] for key in _ATTRIBUTION if key in metadata}
-    return {"source": str(path), "attribution": attribution, **shifted}
+    return {"source": str(path), "attribution": attribution, **shifted, **_reference(metadata)}
+
+
+def _reference(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The dataset's own reference scores: those wikirl wrote, else the two numbers minari keeps."""
+    own = _parsed(metadata.get("wikirl")).get("reference")
+    if isinstance(own, dict):
+        return {"reference": own}
+    low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
+    if not isinstance(low, int | float) or not isinstance(high, int | float):
+        return {}
+    name = f"Minari {metadata.get('dataset_id', 'dataset')}"
+    return {"reference": {"name": name, "minimum": low, "maximum": high, "source": "the dataset's metadata"}}
 
 
 def _parsed(value: Any) -> dict[str, Any]:
