@@ -12,10 +12,11 @@ from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float
 from tqdm import tqdm
 
-from wikirl.evaluation.environments import EnvironmentSpec, describe_environment
+from wikirl.evaluation.collecting import RandomPolicy
+from wikirl.evaluation.environments import describe_environment
 from wikirl.evaluation.recording import record_episode
 from wikirl.evaluation.rendering import render_recording, to_png
 
@@ -23,30 +24,9 @@ from wikirl.evaluation.rendering import render_recording, to_png
 TOGETHER = 256
 
 
-class RandomPolicy:
-    """Actions drawn uniformly from their bounds."""
-
-    def __init__(self, spec: EnvironmentSpec) -> None:
-        self.space, self.random = spec.action_space, np.random.default_rng(0)
-
-    def reset(self, num_envs: int, seed: int) -> None:
-        """Begin new episodes."""
-        self.random = np.random.default_rng(seed)
-
-    def act(
-        self,
-        observations: Shaped[np.ndarray, "E *O"],
-        rewards: Float[np.ndarray, "E"],
-        active: Bool[np.ndarray, "E"] | None = None,
-    ) -> Shaped[np.ndarray, "E *A"]:
-        """One draw per row."""
-        shape = (len(observations), *self.space.shape)
-        return self.random.uniform(np.array(self.space.low), np.array(self.space.high), shape).astype(np.float32)
-
-
 def poses(environment: str, seed: int, every: int) -> Iterator[Float[np.ndarray, "Q"]]:
     """Joint positions from episode after episode, `every` steps apart."""
-    policy = RandomPolicy(describe_environment(environment))
+    policy = RandomPolicy(describe_environment(environment).action_space)
     for episode in count():
         recording = record_episode(policy, environment, seed=seed, episode=episode, max_steps=100 * every)
         yield from recording.qpos[::every]

@@ -35,13 +35,16 @@ def use_threads(num_threads: int | None) -> None:
         torch.set_num_threads(max(num_threads, 1))
 
 
-def add_fields(parser: argparse.ArgumentParser, config: type, *, only_given: bool = False) -> None:
+def add_fields(
+    parser: argparse.ArgumentParser, config: type, *, only_given: bool = False, skip: tuple[str, ...] = ()
+) -> None:
     """One `--flag` per field of a dataclass; its type, default and help come from the field.
 
-    With `only_given`, flags that were not given are left out of the result, so that a preset can decide them.
+    With `only_given`, flags that were not given are left out of the result, so that a preset can decide them. Fields
+    in `skip` have no flag.
     """
     hints = typing.get_type_hints(config)
-    for field in fields(config):
+    for field in (field for field in fields(config) if field.name not in skip):
         options = _options(field, _without_none(hints[field.name]))
         if only_given and field.default is not MISSING:
             options |= {
@@ -51,13 +54,20 @@ def add_fields(parser: argparse.ArgumentParser, config: type, *, only_given: boo
         parser.add_argument("--" + field.name.replace("_", "-"), **options)
 
 
+class _StoreTuple(argparse.Action):
+    """Several values as the tuple that the field is."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, tuple(values))
+
+
 def _options(field: Field[Any], kind: Any) -> dict[str, Any]:
     options: dict[str, Any] = {"help": field.metadata.get("help", ""), "dest": field.name}
     if field.default is MISSING:
         options["required"] = True
     else:
         options["default"] = field.default
-        if field.default not in (None, "") and kind is not bool:
+        if field.default not in (None, "", ()) and kind is not bool:
             options["help"] += " (default: %(default)s)"
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is bool:
@@ -65,7 +75,9 @@ def _options(field: Field[Any], kind: Any) -> dict[str, Any]:
     if origin is typing.Literal:
         return options | {"choices": arguments}
     if origin is tuple:
-        return options | {"type": arguments[0], "nargs": "+", "metavar": "X"}
+        if typing.get_origin(arguments[0]) is typing.Literal:
+            return options | {"choices": typing.get_args(arguments[0]), "nargs": "+", "action": _StoreTuple}
+        return options | {"type": arguments[0], "nargs": "+", "metavar": "X", "action": _StoreTuple}
     return options | {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "NAME")}
 
 

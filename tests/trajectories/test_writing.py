@@ -21,8 +21,8 @@ from wikirl.trajectories.d4rl import describe, read_hdf5
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
 from wikirl.trajectories.minari import local_ids, read_minari
 from wikirl.trajectories.minari_writing import Attribution, write_minari
-from wikirl.trajectories.writing import RecordedEpisode, write_d4rl
-from wikirl.types import Space
+from wikirl.trajectories.writing import write_d4rl
+from wikirl.types import RecordedEpisode, Space
 
 from .making import make_fields, same_data
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from jaxtyping import Bool, Float, Shaped
 
+from wikirl.errors import ConfigError
 from wikirl.evaluation.environments import make_environment, spec_of
 from wikirl.evaluation.rollout import episode_seed, step_limit, usable_actions
-from wikirl.types import Policy, RecordedEpisode
+from wikirl.types import Policy, RecordedEpisode, Space
 
 # Part of every seed drawn here: data share no random stream with training or evaluation under the same number.
 _DATA_STREAM, _POLICY_STREAM = 0xDA_7A, 0xDA_7B
@@ -20,7 +22,7 @@ _DATA_STREAM, _POLICY_STREAM = 0xDA_7A, 0xDA_7B
 class EpisodeRecorder(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Passes everything through and remembers it, episode by episode."""
 
-    def __init__(self, environment: gymnasium.Env[Any, Any], on_step: Callable[[], None] | None = None) -> None:
+    def __init__(self, environment: gymnasium.Env[Any, Any], on_step: Callable[[], object] | None = None) -> None:
         """Wrap an environment.
 
         Args:
@@ -59,6 +61,41 @@ class EpisodeRecorder(gymnasium.Wrapper[Any, Any, Any, Any]):
         if len(self._current):
             self._finished.append(self._current.finish(terminated))
         self._current = _Growing()
+
+
+class RandomPolicy:
+    """Actions drawn uniformly, between the bounds or among the choices."""
+
+    def __init__(self, action_space: Space) -> None:
+        """Prepare to act.
+
+        Raises:
+            ConfigError: the actions have no bounds to draw between.
+        """
+        self._space = action_space
+        self._low, self._high = (np.array(bound, dtype=np.float64) for bound in (action_space.low, action_space.high))
+        if not action_space.is_discrete and not np.isfinite([self._low.sum(), self._high.sum()]).all():
+            raise ConfigError(f"expected actions with bounds, to draw between them; found {action_space}")
+        self.reset(0, 0)
+
+    def reset(self, num_envs: int, seed: int) -> None:
+        """Begin anew."""
+        self._random = np.random.default_rng(seed)
+
+    def act(
+        self,
+        observations: Shaped[np.ndarray, "E *O"],
+        rewards: Float[np.ndarray, "E"],
+        active: Bool[np.ndarray, "E"] | None = None,
+    ) -> Shaped[np.ndarray, "E *A"]:
+        """One draw for each row."""
+        if self._space.n is not None:
+            return self._random.integers(self._space.n, size=len(observations))
+        shape = (len(observations), *self._space.shape)
+        draws = self._random.uniform(
+            self._low.reshape(-1), self._high.reshape(-1), (len(observations), self._space.size)
+        )
+        return draws.reshape(shape).astype(np.float32)
 
 
 def play_episodes(

@@ -7,7 +7,7 @@ pre-trained attention on long horizons (facts.md 4.4) can be looked at.
 
 from collections import deque
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -47,7 +47,7 @@ class PointMaze(gymnasium.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]])
     goal is at least 6 cells, which takes about 60 steps.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 - Gymnasium's own declaration
 
     def __init__(self, render_mode: str | None = None) -> None:
         self.render_mode = render_mode
@@ -71,7 +71,7 @@ class PointMaze(gymnasium.Env[npt.NDArray[np.float32], npt.NDArray[np.float32]])
         return self._observe(), {}
 
     def step(
-        self, action: npt.NDArray[np.float32]
+        self, action: npt.NDArray[np.floating[Any]]
     ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Push for a tenth of a second; walls stop the ball in the direction in which it hits them."""
         thrust = np.clip(np.asarray(action, dtype=np.float64), -1.0, 1.0)
@@ -137,7 +137,8 @@ class WaypointController:
         noise = self._random.normal(0.0, self._noise, size=(len(observations), 2))
         targets = np.stack([self._next_place(row, via) for row, via in zip(observations, self._via, strict=True)])
         wanted = 3.0 * (targets - observations[:, :2]) - observations[:, 2:4]
-        return np.clip(wanted + noise, -1.0, 1.0).astype(np.float32)
+        thrust: npt.NDArray[np.float32] = np.clip(wanted + noise, -1.0, 1.0).astype(np.float32)
+        return thrust
 
     def _next_place(self, observation: Shaped[np.ndarray, "6"], via: list[Cell]) -> Array:
         here = _cell_at(observation[:2])
@@ -164,7 +165,7 @@ def _cell_key(cell: npt.NDArray[np.int64]) -> Cell:
 def _is_free(place: Array) -> bool:
     """Whether a ball there touches no wall; it is as wide as it is high, so that corners need no thought."""
     corners = ((x, y) for x in (-_RADIUS, _RADIUS) for y in (-_RADIUS, _RADIUS))
-    return all(_FREE[_cell_at(place + np.array(corner))] for corner in corners)
+    return all(bool(_FREE[_cell_at(place + np.array(corner))]) for corner in corners)
 
 
 @cache

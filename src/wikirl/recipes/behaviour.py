@@ -19,7 +19,7 @@ from torch import Tensor
 from wikirl.errors import ConfigError, MissingExtraError
 from wikirl.evaluation.collecting import EpisodeRecorder
 from wikirl.evaluation.environments import make_environment, spec_of
-from wikirl.types import Policy, RecordedEpisode, Space
+from wikirl.types import Policy, RecordedEpisode
 
 Algorithm = Literal["sac", "dqn", "ppo"]
 
@@ -36,7 +36,7 @@ class Learner:
         stretch_steps: int,
         seed: int,
         options: Mapping[str, Any],
-        on_step: Callable[[], None] | None = None,
+        on_step: Callable[[], object] | None = None,
     ) -> None:
         """Make environment and networks.
 
@@ -161,39 +161,6 @@ class Learner:
         return scaled
 
 
-class RandomPolicy:
-    """Actions drawn uniformly, between the bounds or among the choices."""
-
-    def __init__(self, action_space: Space) -> None:
-        """Prepare to act.
-
-        Raises:
-            ConfigError: the actions have no bounds to draw between.
-        """
-        self._space = action_space
-        self._low, self._high = (np.array(bound, dtype=np.float64) for bound in (action_space.low, action_space.high))
-        if not action_space.is_discrete and not np.isfinite([self._low.sum(), self._high.sum()]).all():
-            raise ConfigError(f"expected actions with bounds, to draw between them; found {action_space}")
-        self.reset(0, 0)
-
-    def reset(self, num_envs: int, seed: int) -> None:
-        """Begin anew."""
-        self._random = np.random.default_rng(seed)
-
-    def act(
-        self,
-        observations: Shaped[np.ndarray, "E *O"],
-        rewards: Float[np.ndarray, "E"],
-        active: Bool[np.ndarray, "E"] | None = None,
-    ) -> Shaped[np.ndarray, "E *A"]:
-        """One draw for each row."""
-        if self._space.n is not None:
-            return self._random.integers(self._space.n, size=len(observations))
-        shape = (len(observations), *self._space.shape)
-        draws = self._random.uniform(self._low.reshape(-1), self._high.reshape(-1), (len(observations), self._space.size))
-        return draws.reshape(shape).astype(np.float32)
-
-
 class _Player:
     """A policy of SB3 as one of ours."""
 
@@ -272,7 +239,7 @@ def _refill(
     for episode in episodes:
         num_steps = len(episode.rewards)
         first = min(max(skip - written, 0), num_steps)
-        place = (np.arange(written + first, written + num_steps) % buffer.buffer_size)
+        place = np.arange(written + first, written + num_steps) % buffer.buffer_size
         buffer.observations[place, 0] = episode.observations[first:-1]
         buffer.next_observations[place, 0] = episode.observations[first + 1 :]
         buffer.actions[place, 0] = to_buffer(episode.actions[first:]).reshape(len(place), -1)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from wikirl.errors import ConfigError
 from wikirl.kernels import Activation
 from wikirl.models.perturbed import perturbation_of
-from wikirl.recipes.settings import require, setting
+from wikirl.recipes.fields import require, setting
 
 Preset = Literal["small", "chibit", "chibit-4x256", "chibit-6x512", "gpt2-small"]
 

@@ -4,7 +4,6 @@
 the paper's tricks to any starting point, scratch too. A setting given by the user always wins over its recipe.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -13,17 +12,13 @@ from wikirl.evaluation.environments import EnvironmentSpec
 from wikirl.evaluation.scores import task_constants
 from wikirl.models.decision_transformer import Freeze, TimestepPlacement
 from wikirl.models.perturbed import perturbation_of
+from wikirl.recipes.fields import require, setting
 from wikirl.training.optimizer import Grouping
 from wikirl.trajectories.dataset import TrajectoryDataset
 
 Recipe = Literal["fair", "paper", "released"]
 Alignment = Literal["none", "paper", "released"]
 DEFAULT_EVALUATIONS = 40  # the paper's 100,000 steps are scored every 2,500
-
-
-def setting(default: Any, text: str) -> Any:
-    """A field with its help text; None means that recipe, data or environment decide."""
-    return field(default=default, metadata={"help": text})
 
 
 @dataclass(frozen=True)
@@ -154,15 +149,3 @@ def _check(config: FinetuneConfig) -> None:
     require(config, ("architecture",), lambda name: perturbation_of(name) is None, "with undisturbed weights")
     if config.target_returns == ():
         raise ConfigError("expected at least one target_return; found none")
-
-
-def require(config: object, names: tuple[str, ...], holds: Callable[[Any], bool], words: str) -> None:
-    """Refuse a configuration in which a named setting is neither None nor as it must be.
-
-    Raises:
-        ConfigError: names the setting.
-    """
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not holds(value):
-            raise ConfigError(f"expected {name} {words}; found {value}")

@@ -23,8 +23,8 @@ from minari.namespace import NAMESPACE_METADATA_FILENAME
 from wikirl.errors import DatasetError
 from wikirl.runs import noting
 from wikirl.trajectories.minari import check_id, minari_root
-from wikirl.trajectories.writing import RecordedEpisode, checked
-from wikirl.types import Bounds, Space
+from wikirl.trajectories.writing import checked
+from wikirl.types import Bounds, RecordedEpisode, Space
 
 
 @dataclass(frozen=True)

@@ -10,39 +10,20 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float, Int, Shaped
 
 from wikirl.errors import DatasetError
 from wikirl.runs import noting
-from wikirl.types import Space
+from wikirl.types import RecordedEpisode, Space
 
 Arrays = dict[str, npt.NDArray[Any]]
 _BLOCK = 1 << 23  # bytes of observations that are written together
 _CHUNK = 1 << 18  # bytes that HDF5 compresses together
-
-
-@dataclass(frozen=True, eq=False)
-class RecordedEpisode:
-    """One episode of T steps. It was cut, by a time limit or by the recorder, unless it terminated.
-
-    Attributes:
-        observations: What was seen before each action, and after the last one.
-        actions: Vectors, or choices from 0 for a discrete space.
-        rewards: What each action earned, environment units.
-        terminated: Whether the last action led into a terminal state.
-    """
-
-    observations: Shaped[np.ndarray, "T1 *O"]
-    actions: Float[np.ndarray, "T A"] | Int[np.ndarray, "T"]
-    rewards: Float[np.ndarray, "T"]
-    terminated: bool
 
 
 def write_d4rl(  # noqa: PLR0913 - one argument for each thing the file records
