@@ -18,7 +18,13 @@ pytestmark = [pytest.mark.filterwarnings("ignore:.*jax.*:DeprecationWarning")]
 
 MAZE = CollectConfig("wikirl/PointMaze-v0", dataset_steps=700)
 CARTPOLE = CollectConfig(
-    "CartPole-v1", num_steps=600, num_snapshots=3, score_episodes=2, dataset_steps=300, options=("learning_starts=100",)
+    "CartPole-v1",
+    behaviour="dqn",
+    num_steps=600,
+    num_snapshots=3,
+    score_episodes=2,
+    dataset_steps=300,
+    options=("learning_starts=100",),
 )
 REACHER = CollectConfig(
     "wikirl/Reacher2d-v0", num_steps=600, num_snapshots=3, score_episodes=1, dataset_steps=200, kinds=("medium-replay",)
@@ -177,7 +183,7 @@ def test_a_policy_worse_than_random_is_called_so(tmp_path: Path) -> None:
 def test_an_algorithm_must_fit_and_its_options_be_known(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"algorithm for choices.*found sac"):
         collect(CollectConfig("CartPole-v1", behaviour="sac"), tmp_path / "a")
-    with pytest.raises(ConfigError, match="DQN has no option speed"):
+    with pytest.raises(ConfigError, match="PPO has no option speed"):
         collect(CollectConfig("CartPole-v1", options=("speed=3",)), tmp_path / "b")
     with pytest.raises(ConfigError, match="NAME=VALUE"):
         collect(CollectConfig("CartPole-v1", options=("speed",)), tmp_path / "c")

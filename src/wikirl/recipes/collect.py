@@ -34,6 +34,7 @@ from wikirl.runs import Run
 from wikirl.types import Policy, RecordedEpisode
 
 Episodes = list[RecordedEpisode]
+_Player = tuple[Policy, str, str]  # who plays, that in words, and why this one
 _CONTROLLED = "wikirl/PointMaze-v0"
 _MEDIUM_DETOURS = 2  # a third of the straight way's return: 58 of 185, mean over 100 episodes
 
@@ -83,7 +84,7 @@ def _resolved(config: CollectConfig, spec: EnvironmentSpec) -> CollectConfig:
     has_controller = config.environment.rpartition(":")[2] == _CONTROLLED
     if config.behaviour == "controller" and not has_controller:
         raise ConfigError(f"there is a controller for {_CONTROLLED} only; give --behaviour sac, dqn or ppo")
-    behaviour: Behaviour = "controller" if has_controller else "dqn" if spec.action_space.is_discrete else "sac"
+    behaviour: Behaviour = "controller" if has_controller else "ppo" if spec.action_space.is_discrete else "sac"
     config = replace(config, behaviour=config.behaviour or behaviour)
     if config.behaviour == "controller":
         config = replace(config, kinds=tuple(kind for kind in config.kinds if kind != "medium-replay"))
@@ -95,9 +96,9 @@ def _controlled(config: CollectConfig, spec: EnvironmentSpec) -> dict[Kind, Part
     return _played(
         config,
         {
-            "random": (RandomPolicy(spec.action_space), "uniformly random actions"),
-            "medium": (medium, f"waypoint controller by way of {_MEDIUM_DETOURS} random cells"),
-            "expert": (expert, "waypoint controller by the shortest way"),
+            "random": (RandomPolicy(spec.action_space), "uniformly random actions", ""),
+            "medium": (medium, f"waypoint controller by way of {_MEDIUM_DETOURS} random cells", ""),
+            "expert": (expert, "waypoint controller by the shortest way", ""),
         },
     )
 
@@ -125,21 +126,17 @@ def _trained(run: Run, config: CollectConfig, spec: EnvironmentSpec) -> dict[Kin
         medium = next(number for number, reached in enumerate(scores) if reached >= threshold)
         steps = config.num_steps // config.num_snapshots
 
-        def snapshot(number: int, what: str) -> tuple[Policy, str]:
+        def snapshot(number: int, role: str) -> _Player:
             policy = learner.policy(load_snapshot(run, number))
-            return (
-                policy,
-                f"{config.behaviour} after {(number + 1) * steps:,} steps, {what} (score {scores[number]:.1f})",
-            )
+            after = f"{config.behaviour} after {(number + 1) * steps:,} steps"
+            return policy, after, f"{role} (score {scores[number]:.1f})"
 
         parts = _played(
             config,
             {
-                "random": (random, "uniformly random actions"),
+                "random": (random, "uniformly random actions", ""),
                 "medium": snapshot(medium, "the first snapshot past the threshold"),
-                "expert": snapshot(
-                    best, f"the best of {len(scores)} snapshots, which may be far from the best possible"
-                ),
+                "expert": snapshot(best, f"the best of {len(scores)} snapshots, perhaps far from the best possible"),
             },
         )
     finally:
@@ -151,10 +148,10 @@ def _trained(run: Run, config: CollectConfig, spec: EnvironmentSpec) -> dict[Kin
     return parts
 
 
-def _played(config: CollectConfig, policies: Mapping[Kind, tuple[Policy, str]]) -> dict[Kind, Part]:
+def _played(config: CollectConfig, policies: Mapping[Kind, _Player]) -> dict[Kind, Part]:
     """Play what is needed of random, medium and expert, which for the reference scores is always the two ends."""
     parts: dict[Kind, Part] = {}
-    for number, (kind, (policy, words)) in enumerate(policies.items()):
+    for number, (kind, (policy, words, role)) in enumerate(policies.items()):
         if kind == "medium" and not {"medium", "medium-expert"} & set(config.kinds):
             continue
         episodes: Episodes = []
@@ -163,7 +160,7 @@ def _played(config: CollectConfig, policies: Mapping[Kind, tuple[Policy, str]]) 
             for episode in play_episodes(policy, config.environment, num_steps=config.dataset_steps, seed=seed):
                 episodes.append(episode)
                 bar.update(len(episode.rewards))
-        parts[kind] = Part(episodes, words)
+        parts[kind] = Part(episodes, words, role)
     if "medium-expert" in config.kinds:
         both = parts["medium"], parts["expert"]
         parts["medium-expert"] = Part(both[0].episodes + both[1].episodes, "medium and expert, one after the other")

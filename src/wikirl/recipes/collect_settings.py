@@ -17,7 +17,7 @@ class CollectConfig:
 
     environment: str = field(metadata={"help": "Gymnasium id, e.g. Hopper-v5"})
     behaviour: Behaviour | None = setting(
-        None, "how the behaviour policy comes about; default: sac, or dqn for choices, or the environment's controller"
+        None, "how the behaviour policy comes about; default: sac, or ppo for choices, or the environment's controller"
     )
     num_steps: int = setting(300_000, "steps of its training")
     num_snapshots: int = setting(60, "how often it is scored and kept while it trains")

@@ -31,10 +31,12 @@ class Part:
     Attributes:
         episodes: What was played.
         policy: Who played, in words.
+        role: Why this policy, in words; empty where that is plain.
     """
 
     episodes: list[RecordedEpisode]
     policy: str
+    role: str = ""
 
 
 def refuse_existing(run: Run, ids: Mapping[Kind, str]) -> None:
@@ -61,6 +63,8 @@ def describe(
             f"the best behaviour policy ({maximum:.1f}) is no better than random actions ({minimum:.1f}): train it "
             "longer (--num-steps), or with other --options"
         )
+    if "medium" in parts and parts["medium"].policy == parts["expert"].policy:
+        warnings.append("medium and expert are the same policy: nothing after it was better")
     return {
         "name": name,
         "environment": config.environment,
@@ -129,7 +133,7 @@ def write_family(
 def _figures(part: Part) -> dict[str, Any]:
     returns = _returns(part.episodes)
     return {
-        "policy": part.policy,
+        "policy": f"{part.policy}, {part.role}" if part.role else part.policy,
         "num_steps": sum(len(episode.rewards) for episode in part.episodes),
         "num_episodes": len(part.episodes),
         "return_mean": float(returns.mean()),
