@@ -16,6 +16,26 @@ def add_actions(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="sizes, spaces and statistics of a dataset")
     show.add_argument("dataset", help="builtin:NAME, file:PATH, minari:ID or d4rl:NAME")
     finishing(show, _show_dataset, lines)
+    _add_download(actions)
+
+
+def _add_download(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    def run(dataset: str, mirror: str | None) -> Result:
+        from wikirl.trajectories.sources import download_dataset
+
+        sums = download_dataset(dataset, mirror=mirror)
+        files = [{"path": str(path), "bytes": path.stat().st_size, "sha256": sums[path]} for path in sums]
+        return {"dataset": dataset, "files": files}
+
+    download = actions.add_parser("download", help="fetch minari:ID or d4rl:NAME, or the rest of it")
+    download.add_argument("dataset", help="minari:ID, minari:hf://ORG/ID or d4rl:NAME")
+    download.add_argument(
+        "--mirror",
+        metavar="PLACE",
+        help="folder, or for d4rl: http(s)://…, for minari: hf://ORG (default: WIKIRL_D4RL_MIRROR or MINARI_REMOTE, "
+        "else where each is kept)",
+    )
+    finishing(download, run, lambda result: table(result["files"]))
 
 
 def _list_datasets() -> Result:

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
-from minari.namespace import NAMESPACE_METADATA_FILENAME
 
 from wikirl.errors import DatasetError
 from wikirl.runs import noting
 from wikirl.trajectories.minari import check_id, minari_root
+from wikirl.trajectories.minari_hub import name_namespaces
 from wikirl.trajectories.writing import RecordedEpisode, checked
 from wikirl.types import Bounds, Space
 
@@ -107,7 +107,7 @@ def write_minari(
             temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        _name_namespaces(folder.parent, root)
+        name_namespaces(folder.parent, root)
     return folder
 
 
@@ -176,12 +176,3 @@ def _buffers(episodes: Iterable[RecordedEpisode], observation_dtype: str, action
             terminations=ends if episode.terminated else last,
             truncations=last if episode.terminated else ends,
         )
-
-
-def _name_namespaces(folder: Path, root: Path) -> None:
-    """Every folder between the root and the dataset is a namespace to minari if this file is in it."""
-    while folder != root:
-        path = folder / NAMESPACE_METADATA_FILENAME
-        if not path.exists():
-            path.write_text("{}", encoding="utf-8")
-        folder = folder.parent
