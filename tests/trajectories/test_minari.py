@@ -292,7 +292,7 @@ def test_no_network_says_so_at_once(root: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_folder_as_mirror(root: Path, tmp_path: Path) -> None:
     _create("toy/box-v0", _buffers(make_fields()))
     root.rename(tmp_path / "mirror")
-    with pytest.raises(DatasetError, match="minari:toy/none-v0 is neither in .*minari nor in .*mirror"):
+    with pytest.raises(DatasetError, match=r"minari:toy/none-v0 is neither in .*minari nor in .*mirror"):
         source_files("toy/none-v0", mirror=str(tmp_path / "mirror"))
     files = source_files("toy/box-v0", mirror=str(tmp_path / "mirror"))
     assert same_data(read_minari(*files, name="toy"), build_dataset("toy", **make_fields()))
