@@ -101,7 +101,7 @@ def test_data_transform(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
     both = ("builtin:hopper-medium", "builtin:hopper-medium-replay")
     whole = transform("whole", *both)
-    assert (whole["num_steps"], whole["num_episodes"]) == (199_366, 1184)
+    assert (whole["num_steps"], whole["num_episodes"], whole["parts"]) == (199_366, 1184, list(both))
     everything = ("--delayed-reward", "--top-fraction", "0.5", "--random-fraction", "0.1", "--reward-scale", "0.01")
     cut = transform("cut", *both, "--fractions", "1", "0.5", *everything, "--seed", "3")
     assert [note.split(":")[0] for note in cut["transforms"]] == [

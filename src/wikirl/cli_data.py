@@ -109,6 +109,7 @@ def _transform(
         "num_steps": made.num_steps,
         "num_episodes": made.num_episodes,
         **{key: getattr(made.statistics, key) for key in kept},
+        "parts": [part["name"] for part in made.details.get("parts", [])],
         "transforms": made.details.get("transforms", []),
         "fingerprint": made.fingerprint,
     }

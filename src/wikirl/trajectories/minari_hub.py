@@ -55,7 +55,7 @@ def download(dataset_id: str, root: Path, *, mirror: str | None, local_ids: Sequ
     expected: tuple[type[Exception], ...] = (ValueError, ImportError, *HfHubHTTPError.__bases__)
     try:
         if (mirror or os.environ.get("MINARI_REMOTE", "hf://")).startswith("hf://"):
-            require_reachable(constants.ENDPOINT)  # the hub's own client would try for 23 seconds
+            require_reachable(constants.ENDPOINT)  # the hub's own client would try for 25 seconds
         with contextlib.redirect_stdout(sys.stderr):  # minari prints; stdout belongs to our own caller
             # What an interrupted download left would count as there, unless forced.
             minari.download_dataset(

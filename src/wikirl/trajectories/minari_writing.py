@@ -20,10 +20,9 @@ from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
 from wikirl.errors import DatasetError
-from wikirl.runs import noting
 from wikirl.trajectories.minari import check_id, minari_root
 from wikirl.trajectories.minari_hub import name_namespaces
-from wikirl.trajectories.writing import RecordedEpisode, checked
+from wikirl.trajectories.writing import RecordedEpisode, checked, require_room, writing_hdf5
 from wikirl.types import Bounds, Space
 
 
@@ -89,7 +88,7 @@ def write_minari(
     spec = None if environment is None else _spec(name, environment)
     if folder.exists():
         raise DatasetError(f"{name}: {folder} exists already: choose another id or delete it first")
-    with noting(folder):
+    with writing_hdf5(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
@@ -103,7 +102,7 @@ def write_minari(
             )
             storage.update_metadata(_metadata(dataset_id, attribution or Attribution()))
             found = checked(episodes, name, observation_space, action_space)
-            storage.update_episodes(_buffers(found, observation_space.dtype, action_space.dtype))
+            storage.update_episodes(_buffers(found, observation_space.dtype, action_space.dtype, temporary))
             temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -163,14 +162,18 @@ def _metadata(dataset_id: str, attribution: Attribution) -> dict[str, Any]:
     return {**given, "dataset_id": dataset_id, "minari_version": minari_package.__version__}
 
 
-def _buffers(episodes: Iterable[RecordedEpisode], observation_dtype: str, action_dtype: str) -> Iterator[EpisodeBuffer]:
+def _buffers(
+    episodes: Iterable[RecordedEpisode], observation_dtype: str, action_dtype: str, folder: Path
+) -> Iterator[EpisodeBuffer]:
     for number, episode in enumerate(episodes):
         last = np.zeros(len(episode.rewards), dtype=np.bool_)
         ends = last.copy()
         ends[-1] = True
+        observations = episode.observations.astype(observation_dtype, copy=False)
+        require_room(folder, observations.nbytes + episode.actions.nbytes + episode.rewards.nbytes)
         yield EpisodeBuffer(
             id=number,
-            observations=episode.observations.astype(observation_dtype, copy=False),
+            observations=observations,
             actions=episode.actions.astype(action_dtype, copy=False),
             rewards=episode.rewards,
             terminations=ends if episode.terminated else last,
