@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from wikirl.evaluation.scores import normalized_score
+from wikirl.evaluation.references import normalized_score
 from wikirl.pages import Chart, Series, png_line_chart
 from wikirl.runs import read_json, read_metrics
 from wikirl.trajectories.sources import load_trajectories

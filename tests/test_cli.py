@@ -1,16 +1,20 @@
 """The command line: quick to answer, one line for mistakes, one JSON object on demand."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.recipes.toys import corpus, dataset
 from wikirl.cli import main
+from wikirl.trajectories.sources import ASSETS, load_trajectories
 
 
 def run(*arguments: str) -> int:
@@ -43,7 +47,20 @@ def test_the_front_door() -> None:
         _ = wikirl.nothing
 
 
-@pytest.mark.parametrize("verb", [[], ["demo"], ["pretrain"], ["data"], ["data", "show"], ["finetune"], ["evaluate"]])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        [],
+        ["demo"],
+        ["pretrain"],
+        ["data"],
+        ["data", "show"],
+        ["data", "download"],
+        ["data", "transform"],
+        ["finetune"],
+        ["evaluate"],
+    ],
+)
 def test_help(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         run(*verb, "--help")
@@ -61,6 +78,81 @@ def test_data_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown["return_mean"] == pytest.approx(304.5, abs=0.1)
     assert run("data", "show", "builtin:hopper-medium-replay") == 0
     assert "120,000" in capsys.readouterr().out
+
+
+def test_data_show_names_the_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("data", "show", "builtin:hopper-medium", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["reference"]["name"], shown["reference"]["mark"]) == ("D4RL hopper", "V")
+    assert shown["return_mean_normalized"] == pytest.approx(100 * (shown["return_mean"] + 20.272305) / 3254.572305)
+    scaled = f"file:{tmp_path / 'scaled'}"
+    assert run("data", "transform", "builtin:hopper-medium", "--to", scaled, "--reward-scale", "0.01", "--json") == 0
+    capsys.readouterr()
+    assert run("data", "show", scaled, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["return_mean_normalized"] is None
+
+
+def test_data_transform(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def transform(name: str, *options: str) -> dict[str, Any]:
+        assert run("data", "transform", *options, "--to", f"file:{tmp_path / name}", "--json") == 0
+        result: dict[str, Any] = json.loads(capsys.readouterr().out)
+        assert load_trajectories(f"file:{tmp_path / name}").fingerprint == result["fingerprint"]
+        return result
+
+    both = ("builtin:hopper-medium", "builtin:hopper-medium-replay")
+    whole = transform("whole", *both)
+    assert (whole["num_steps"], whole["num_episodes"], whole["parts"]) == (199_366, 1184, list(both))
+    everything = ("--delayed-reward", "--top-fraction", "0.5", "--random-fraction", "0.1", "--reward-scale", "0.01")
+    cut = transform("cut", *both, "--fractions", "1", "0.5", *everything, "--seed", "3")
+    assert [note.split(":")[0] for note in cut["transforms"]] == [
+        "delayed_reward", "top_fraction", "random_fraction", "scale_rewards"
+    ]  # fmt: skip
+    assert load_trajectories(f"file:{tmp_path / 'cut'}").details["transform_seed"] == 3
+    assert cut["return_max"] < 100
+    again = transform("again", *both, "--fractions", "1", "0.5", *everything, "--seed", "3")
+    other = transform("other", *both, "--fractions", "1", "0.5", *everything, "--seed", "4")
+    assert again["fingerprint"] == cut["fingerprint"] != other["fingerprint"]
+    assert run("data", "transform", both[0], "--to", f"file:{tmp_path / 'shown'}", "--reward-shift", "1") == 0
+    assert "hopper-medium+scaled1+1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--to {to}", "expected several datasets or at least one change"),
+        ("--to nowhere --delayed-reward", "expected --to file:DIR; found nowhere"),
+        ("--to file:{full} --delayed-reward", "exists already: choose another folder"),
+        ("--to {to} --top-fraction 2", "fraction must lie above 0"),
+        ("--to {to} --reward-scale 0", "a factor other than 0"),
+        ("--to {to} --random-fraction 0.5 --seed -1", "expected a seed of at least 0"),
+        ("--to {to} --fractions 1 1", "expected one fraction for each of 1 datasets; found 2"),
+        ("builtin:hoper-medium --to {to}", "did you mean builtin:hopper-medium"),
+    ],
+)
+def test_data_transform_refuses_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, message: str
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    words = options.format(to=f"file:{tmp_path / 'new'}", full=tmp_path / "full").split()
+    assert run("data", "transform", "builtin:hopper-medium", *words) == 2
+    assert message in line(capsys)
+    assert not (tmp_path / "new").exists()
+
+
+def test_data_download(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WIKIRL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "d4rl"))
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    shutil.copy(ASSETS / "hopper-medium.hdf5", mirror / "hopper_medium-v2.hdf5")
+    for options in (["--mirror", str(mirror), "--json"], ["--json"]):
+        assert run("data", "download", "d4rl:hopper-medium-v2", *options) == 0
+        (file,) = json.loads(capsys.readouterr().out)["files"]
+        assert file["path"] == str(tmp_path / "cache" / "d4rl" / "hopper_medium-v2.hdf5")
+        assert file["sha256"] == hashlib.sha256((ASSETS / "hopper-medium.hdf5").read_bytes()).hexdigest()
+    assert run("data", "download", "d4rl:hopper-expert-v2", "--mirror", str(mirror)) == 2
+    assert "hopper_expert-v2.hdf5 cannot be read" in line(capsys)
 
 
 def test_the_road_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

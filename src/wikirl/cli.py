@@ -203,6 +203,13 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the episodes (default: 0)")
     parser.add_argument(
+        "--reference",
+        type=float,
+        nargs=2,
+        metavar=("MIN", "MAX"),
+        help="returns that a normalised score puts at 0 and 100 (default: the run's, the published, or the data's own)",
+    )
+    parser.add_argument(
         "--cached",
         action="store_true",
         help="keep keys and values between steps: faster, another policy once the window is full",

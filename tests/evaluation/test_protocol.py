@@ -12,6 +12,7 @@ from wikirl.evaluation.protocol import (
     same_protocol,
     stamp_protocol,
 )
+from wikirl.evaluation.references import ReferenceScore
 
 
 def stamp(environment_id: str = "Hopper-v5", **changes: Any) -> Protocol:
@@ -68,7 +69,20 @@ def test_tables_refuse_to_mix_and_name_the_field(name: str) -> None:
     with pytest.raises(ConfigError, match=name) as caught:
         require_same_protocol([one, one, other])
     assert repr(OTHER[name]) in str(caught.value)
-    require_same_protocol([one, other], may_differ=(name, "environment_version"))
+    if name != "reference":  # one environment has one scale, even in a table that shows it
+        require_same_protocol([one, other], may_differ=(name, "environment_version"))
+
+
+def test_two_references_never_share_a_table() -> None:
+    shown = ("environment_id", "reference")
+    own = [ReferenceScore("user's own", 0.0, maximum, "given by the user") for maximum in (100.0, 200.0)]
+    first, second = (stamp("CartPole-v1", reference=reference) for reference in own)
+    assert first.reference == "user's own (0.0 to 100.0)"
+    for others in ([first, second], [stamp(), stamp(reference=own[0])], [first, first, second]):
+        with pytest.raises(ConfigError, match=r"reference: .* and .*user's own"):
+            require_same_protocol(others, may_differ=shown)
+    require_same_protocol([replace(stamp(), environment_id="CartPole-v1", reference=None), stamp("CartPole-v1")])
+    require_same_protocol([first, first])
 
 
 def test_same_stamps_may_share_a_table() -> None:

@@ -6,47 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wikirl.errors import ConfigError
+from wikirl.evaluation.references import ReferenceScore, normalized_score
 from wikirl.evaluation.scores import (
     Evaluation,
-    normalized_score,
-    reference_for,
     summarize,
     task_constants,
 )
 
 FINITE = st.floats(-1e6, 1e6)
-
-
-@pytest.mark.parametrize(
-    ("environment_id", "minimum", "maximum"),
-    [
-        ("Hopper-v5", -20.272305, 3234.3),
-        ("HalfCheetah-v4", -280.178953, 12135.0),
-        ("Walker2d-v2", 1.629008, 4592.3),
-        ("Ant-v5", -325.6, 3879.7),
-    ],
-)
-def test_references_are_0_and_100_in_every_version(environment_id: str, minimum: float, maximum: float) -> None:
-    scores = normalized_score(environment_id, np.array([minimum, maximum, (minimum + maximum) / 2]))
-    np.testing.assert_allclose(scores, [0.0, 100.0, 50.0], atol=1e-12)
-    reference = reference_for(environment_id)
-    assert reference is not None
-    assert reference.name.startswith("D4RL")
-    assert "D4RL" in reference.source
-
-
-def test_the_papers_targets_normalised() -> None:
-    # 111/56, 98.9/50.6 and 109/54 per cent, worked out by hand from the D4RL references
-    assert normalized_score("Hopper-v3", np.array([3600.0, 1800.0])).round().tolist() == [111, 56]
-    assert normalized_score("HalfCheetah-v3", np.array([12000.0, 6000.0])).round(1).tolist() == [98.9, 50.6]
-    assert normalized_score("Walker2d-v3", np.array([5000.0, 2500.0])).round().tolist() == [109, 54]
-
-
-def test_unknown_tasks_have_no_reference() -> None:
-    assert reference_for("CartPole-v1") is None
-    assert task_constants("Ant-v5") is None
-    with pytest.raises(ConfigError, match="raw returns"):
-        normalized_score("CartPole-v1", np.array([1.0]))
 
 
 def test_task_constants() -> None:
@@ -56,6 +23,18 @@ def test_task_constants() -> None:
     reacher = task_constants("reacher2d")
     assert reacher is not None
     assert (reacher.target_returns, reacher.return_scale, reacher.horizon) == ((76.0, 40.0), 10.0, 100)
+    assert task_constants("wikirl/Reacher2d-v0") == reacher
+    assert task_constants("wikirl/PointMaze-v0") is None
+    assert task_constants("somebody/Hopper-v5") is None, "another task under the same name"
+    assert task_constants("Ant-v5") is None
+
+
+def test_a_reference_of_ones_own() -> None:
+    returns, lengths = np.array([10.0, 30.0]), np.array([1, 2])
+    assert Evaluation.of("CartPole-v1", 0, None, returns, lengths).normalized is None
+    own = ReferenceScore("own", 10.0, 20.0, "us")
+    for environment in ("CartPole-v1", "Hopper-v5"):
+        assert Evaluation.of(environment, 0, None, returns, lengths, own).normalized == (0.0, 200.0)
 
 
 def evaluation(step: int, mean: float, target: float | None = 3600.0, env: str = "Hopper-v5") -> Evaluation:

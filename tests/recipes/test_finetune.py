@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.evaluation.toys import register_toys
 from tests.models.decoders import write_decoder
 from tests.recipes.toys import backbone, corpus, dataset, finetune_config
 from wikirl.errors import BackboneError, ConfigError, RunError
@@ -18,8 +20,11 @@ from wikirl.recipes.building import make_backbone, make_model, optimizer_groups
 from wikirl.recipes.evaluate import evaluate_run
 from wikirl.recipes.finetune import finetune
 from wikirl.recipes.settings import FinetuneConfig, resolve
+from wikirl.recipes.together import finetune_together
 from wikirl.runs import read_metrics
+from wikirl.trajectories.dataset import build_dataset
 from wikirl.trajectories.sources import load_trajectories
+from wikirl.trajectories.storage import save_dataset
 
 
 @pytest.fixture(scope="module")
@@ -240,3 +245,42 @@ def test_what_cannot_work(tmp_path: Path, toys: tuple[str, str]) -> None:
         evaluate_run(tmp_path / "run")
     with pytest.raises(RunError, match="found none"):
         evaluate_run(tmp_path / "nothing")
+
+
+def test_scores_are_normalised_by_the_datas_own_reference_or_the_users(tmp_path: Path) -> None:
+    """In an environment whose returns no policy changes, so that only the scale does."""
+    register_toys()
+    generator = np.random.default_rng(0)
+    data = build_dataset(
+        "counted", generator.normal(size=(40, 2)), generator.uniform(-1, 1, (40, 2)), np.ones(40), [0, 20, 40],
+        [True, True], environment="WikirlCountdown-v0",
+        details={"reference": {"name": "counts", "minimum": 0.0, "maximum": 10.0, "source": "card.json"}},
+    )  # fmt: skip
+    save_dataset(data, tmp_path / "data")
+    config = finetune_config(
+        f"file:{tmp_path / 'data'}", environment="WikirlCountdown-v0", eval_episodes=3, num_steps=2, eval_every=1
+    )
+    for given, stamp, factor in (
+        (None, "counts (0.0 to 10.0)", 10.0),
+        ((0.0, 100.0), "user's own (0.0 to 100.0)", 1.0),
+    ):
+        folder = tmp_path / f"run-{factor}"
+        scores = run(replace(config, reference=given), folder)
+        assert [protocol["reference"] for protocol in scores["protocols"]] == [stamp]
+        for found in scores["evaluations"]:
+            assert found["normalized"] == pytest.approx([factor * value for value in found["returns"]])
+        (entry,) = evaluate_run(folder, num_episodes=2, device="cpu")["evaluations"]
+        assert (entry["protocol"]["reference"], entry["normalized_score"]) == (
+            stamp, pytest.approx(factor * entry["return_mean"])
+        )  # fmt: skip
+    (entry,) = evaluate_run(folder, num_episodes=2, device="cpu", reference=(0.0, 50.0))["evaluations"]
+    assert entry["protocol"]["reference"] == "user's own (0.0 to 50.0)"
+    assert entry["normalized_score"] == pytest.approx(2 * entry["return_mean"])
+    assert len(list((folder / "evaluations").iterdir())) == 2, "neither overwrote the other"
+    together = finetune_together(
+        [(replace(config, seed=seed), tmp_path / f"seed-{seed}") for seed in (0, 1)], device="cpu"
+    )
+    assert all(protocol["reference"] == "counts (0.0 to 10.0)" for one in together for protocol in one["protocols"])
+    assert all(found["normalized"] is not None for one in together for found in one["evaluations"])
+    with pytest.raises(ConfigError, match="expected the reference's minimum below its maximum"):
+        run(replace(config, reference=(1.0, 0.0)), tmp_path / "c")

@@ -1,8 +1,5 @@
 """`d4rl.py`: the layout with and without timeouts, where files are found, downloads from a local server."""
 
-import functools
-import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from wikirl.trajectories import d4rl
 from wikirl.trajectories.dataset import build_dataset
 
 from .making import make_fields, marked, same_data
+from .serving import free_port, serving
 
 
 def _write(path: Path, arrays: dict[str, Any], **attributes: str) -> Path:
@@ -37,24 +35,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder served on loopback in the place of D4RL's server."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-        def send_header(self, keyword: str, value: str) -> None:
-            cut = keyword == "Content-Length" and self.path.startswith("/cut")  # announces more than it sends
-            super().send_header(keyword, "999999" if cut else value)
-
     folder = tmp_path / "served"
     folder.mkdir()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
-        monkeypatch.setattr(d4rl, "URL", f"http://127.0.0.1:{running.server_port}/{{file}}")
+    with serving(folder) as site:
+        monkeypatch.setattr(d4rl, "URL", f"{site.url}/{{file}}")
         yield folder
-        running.shutdown()
-        thread.join()
 
 
 def test_with_timeouts(tmp_path: Path) -> None:
@@ -135,19 +120,32 @@ def test_downloads_arrive_whole(home: Path, server: Path) -> None:
     path = d4rl.find_or_download("walker2d-expert-v2", cache=home / "other")
     assert path == home / "other" / "d4rl" / "walker2d_expert-v2.hdf5"
     assert path.read_bytes() == source.read_bytes()
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("broken", ["missing", "cut", "no HDF5"])
-def test_broken_downloads_leave_nothing_and_say_where_to_put_the_file(
+def test_mirrors(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = _write(home / "mirror" / "ant_random-v2.hdf5", marked(make_fields()))
+    with serving(home / "mirror") as site:
+        monkeypatch.setenv("WIKIRL_D4RL_MIRROR", site.url + "/")
+        path = d4rl.find_or_download("ant-random-v2")
+        assert path == home / "cache" / "d4rl" / source.name
+        assert (path.read_bytes(), site.requests) == (source.read_bytes(), ["/ant_random-v2.hdf5"])
+    monkeypatch.setenv("WIKIRL_D4RL_MIRROR", "http://127.0.0.1:9")
+    path = d4rl.find_or_download("ant-random-v2", cache=home / "other", mirror=str(home / "mirror"))
+    assert path.read_bytes() == source.read_bytes()
+    with pytest.raises(DatasetError, match=r"a mirror of D4RL is a folder, http://… or https://…; found ftp://x"):
+        d4rl.find_or_download("ant-expert-v2", mirror="ftp://x")
+
+
+@pytest.mark.parametrize("broken", ["no file", "no HDF5", "no server"])
+def test_failed_downloads_leave_nothing_and_say_what_to_do(
     home: Path, server: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     if broken == "no HDF5":
         (server / "ant_random-v2.hdf5").write_text("<html>moved</html>")
-    if broken == "cut":
-        _write(server / "cut" / "ant_random-v2.hdf5", marked(make_fields()))
-        monkeypatch.setattr(d4rl, "URL", d4rl.URL.replace("{file}", "cut/{file}"))
-    with pytest.raises(DatasetError, match=r"put the file at .*cache/d4rl/ant_random-v2\.hdf5") as caught:
+    if broken == "no server":
+        monkeypatch.setattr(d4rl, "URL", f"http://127.0.0.1:{free_port()}/{{file}}")
+    advice = r"name a mirror in WIKIRL_D4RL_MIRROR, or put the file at .*cache/d4rl/ant_random-v2\.hdf5"
+    with pytest.raises(DatasetError, match=f"d4rl:ant-random-v2 is not on this machine: .*; {advice}") as caught:
         d4rl.find_or_download("ant-random-v2")
     assert "\n" not in str(caught.value)
     assert list((home / "cache" / "d4rl").iterdir()) == []

@@ -1,5 +1,6 @@
 """`minari.py`: datasets that minari itself has written, and what is refused."""
 
+import io
 import json
 import warnings
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import Any
 
 import gymnasium as gym
 import h5py
+import minari
 import numpy as np
 import pytest
 from minari import create_dataset_from_buffers
 from minari.data_collector import EpisodeBuffer
+from PIL import Image
 
 from wikirl.errors import DatasetError
 from wikirl.trajectories.dataset import build_dataset
@@ -18,6 +21,7 @@ from wikirl.trajectories.minari import local_ids, read_minari, source_files
 from wikirl.types import Space
 
 from .making import make_fields, same_data
+from .serving import free_port
 
 BOX = gym.spaces.Box(-np.inf, np.inf, (2,), dtype=np.float32)
 ACTIONS = gym.spaces.Box(-1, 1, (3,), dtype=np.float32)
@@ -103,18 +107,79 @@ def test_float64_observations_become_float32() -> None:
     assert same_data(_read("wide-v0"), build_dataset("toy", **fields))
 
 
-def _pixels() -> dict[str, Any]:
+def _pixels(shape: tuple[int, ...]) -> dict[str, Any]:
+    """A ramp, which JPEG keeps but for a little."""
     fields = make_fields((3, 2))
-    fields["observations"] = np.random.default_rng(0).integers(0, 255, (5, 32, 32), dtype=np.uint8)
+    ramp = np.linspace(0, 220, num=5 * int(np.prod(shape))).reshape(5, *shape)
+    fields["observations"] = ramp.astype(np.uint8)
     return fields
 
 
-def test_pixels_without_jpeg_are_read_and_with_jpeg_refused() -> None:
-    space = gym.spaces.Box(0, 255, (32, 32), dtype=np.uint8)
-    _create("pixels-v0", _buffers(_pixels()), observations=space, jpeg_encoding=False)
-    assert same_data(_read("pixels-v0"), build_dataset("toy", **_pixels()))
-    _create("jpeg-v0", _buffers(_pixels()), observations=space)
-    with pytest.raises(DatasetError, match=r"minari:jpeg-v0, episode_0: .*JPEG-encoded.*jpeg_encoding=False"):
+@pytest.mark.parametrize("shape", [(32, 48), (48, 32, 3), (4, 84, 84), (84, 84, 4), (2, 3, 4, 5), (9,)])
+def test_images_without_jpeg_are_read_to_the_bit(shape: tuple[int, ...]) -> None:
+    space = gym.spaces.Box(0, 255, shape, dtype=np.uint8)
+    _create("pixels-v0", _buffers(_pixels(shape)), observations=space, jpeg_encoding=False)
+    dataset = _read("pixels-v0")
+    assert same_data(dataset, build_dataset("toy", **_pixels(shape)))
+    assert "lossy_images" not in dataset.details
+
+
+@pytest.mark.parametrize("shape", [(32, 48), (48, 32, 3)])
+@pytest.mark.parametrize(
+    "constant", [False, True]
+)  # equal images have equally many bytes, which minari packs otherwise
+def test_images_with_jpeg_are_decoded_and_called_lossy(shape: tuple[int, ...], constant: bool) -> None:
+    space = gym.spaces.Box(0, 255, shape, dtype=np.uint8)
+    fields = _pixels(shape)
+    fields["observations"][1:] = fields["observations"][:1] if constant else fields["observations"][1:]
+    wrap = (lambda values: np.repeat(values[:1], len(values), 0)) if constant else (lambda values: values)
+    _create("jpeg-v0", _buffers(fields, wrap), observations=space)
+    dataset = _read("jpeg-v0")
+    assert dataset.observations.shape == (5, *shape)
+    distance = np.abs(dataset.observations.astype(int) - fields["observations"])
+    assert distance.mean() < 3
+    theirs = minari.load_dataset("jpeg-v0")
+    assert (dataset.observations[:3] == theirs[0].observations[:-1]).all()
+    assert dataset.details["lossy_images"] is True
+    assert "jpeg_encoding=False" in dataset.details["warnings"][0]
+
+
+def _jpeg(width: int, height: int) -> Any:
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height)).save(stream, "JPEG")
+    return np.frombuffer(stream.getvalue(), dtype=np.uint8)
+
+
+def _claiming(frame: Any, width: int, height: int) -> Any:
+    """The same JPEG with another size in its header."""
+    content = frame.tobytes()
+    at = content.index(b"\xff\xc0") + 5
+    size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return np.frombuffer(content[:at] + size + content[at + 4 :], dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (np.zeros(9, np.uint8), r"cannot identify"),
+        (_jpeg(33, 32), r"found \(32, 33, 3\)"),
+        (_jpeg(32, 32)[:-40], "Truncated"),
+        (_claiming(_jpeg(32, 32), 65000, 65000), "decompression bomb"),
+    ],
+)
+def test_damaged_images_are_named(root: Path, frame: Any, message: str) -> None:
+    space = gym.spaces.Box(0, 255, (32, 32, 3), dtype=np.uint8)
+    _create("jpeg-v0", _buffers(_pixels((32, 32, 3))), observations=space)
+    with h5py.File(root / "jpeg-v0" / "data" / "main_data.hdf5", "a") as file:
+        frames = list(file["episode_1/observations"][()])
+        frames[1] = frame
+        del file["episode_1/observations"]
+        file["episode_1"].create_dataset("observations", (3,), dtype=h5py.vlen_dtype(np.uint8))
+        for number, values in enumerate(frames):
+            file["episode_1/observations"][number] = values
+    with pytest.raises(
+        DatasetError, match=rf"episode_1: observation 1 is no JPEG of shape \(32, 32, 3\) \(.*{message}"
+    ):
         _read("jpeg-v0")
 
 
@@ -177,7 +242,7 @@ def _replace(file: Any, key: str, values: Any) -> None:
         (lambda f: _replace(f, "episode_1/rewards", np.zeros(0)), "the episode is empty"),
         (
             lambda f: _replace(f, "episode_1/observations", np.zeros((3, 9))),
-            r"not plain arrays of shape \(2,\)",
+            r"expected observations of shape \(2,\), found float64 of shape \(9,\)",
         ),
     ],
 )
@@ -210,6 +275,38 @@ def test_offline_says_what_is_there_at_once(root: Path) -> None:
     _create("toy-v0", _buffers(make_fields()))
     with pytest.raises(DatasetError, match=r"is not in .*minari \(there: toy-v0\) and HF_HUB_OFFLINE forbids"):
         source_files("mujoco/hopper/medium-v0")
+
+
+def test_no_network_says_so_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without HF_HUB_OFFLINE, and before the hub's own client begins to try again and again."""
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    for dataset_id in ("toy-v0", "hf://somebody/toy-v0"):
+        with pytest.raises(
+            DatasetError, match=r"minari:toy-v0 is not in .* \(127\.0\.0\.1 cannot be reached .*refused"
+        ):
+            source_files(dataset_id)
+
+
+def test_a_folder_as_mirror(root: Path, tmp_path: Path) -> None:
+    _create("toy/box-v0", _buffers(make_fields()))
+    root.rename(tmp_path / "mirror")
+    with pytest.raises(DatasetError, match=r"minari:toy/none-v0 is neither in .*minari nor in .*mirror"):
+        source_files("toy/none-v0", mirror=str(tmp_path / "mirror"))
+    files = source_files("toy/box-v0", mirror=str(tmp_path / "mirror"))
+    assert same_data(read_minari(*files, name="toy"), build_dataset("toy", **make_fields()))
+    assert minari.load_dataset("toy/box-v0").total_steps == 10
+    assert minari.namespace.list_local_namespaces() == ["toy"]
+    with pytest.raises(DatasetError, match=r"a mirror of Minari is hf://ORG or a folder; found https://x"):
+        source_files("other-v0", mirror="https://x")
+
+
+def test_an_id_may_name_its_organisation(root: Path) -> None:
+    _create("toy/box-v0", _buffers(make_fields()))
+    assert source_files("hf://somebody/toy/box-v0") == source_files("toy/box-v0")
+    with pytest.raises(DatasetError, match=r"\.\./box-v0 is no Minari id"):
+        source_files("hf://somebody/../box-v0")
 
 
 @pytest.mark.parametrize("dataset_id", ["../../etc/passwd-v0", "/etc-v0", "toy", "a//b-v0", ""])

@@ -1,5 +1,6 @@
 """`sources.py` and `caching.py`: ids, conversion once, and the data that ships."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ import pytest
 from wikirl.errors import DatasetError
 from wikirl.trajectories import caching
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
-from wikirl.trajectories.sources import DatasetEntry, list_datasets, load_trajectories
+from wikirl.trajectories.sources import DatasetEntry, download_dataset, list_datasets, load_trajectories
 from wikirl.trajectories.storage import save_dataset
 
 from .making import make_dataset, make_fields, marked, same_data
@@ -242,3 +243,23 @@ def test_list_shows_shipped_found_and_converted(cache: Path, tmp_path: Path) -> 
     assert entries[f"file:{path}"] == DatasetEntry(f"file:{path}", 10, "own file, converted")
     path.unlink()
     assert f"file:{path}" not in [entry.id for entry in list_datasets()]
+
+
+def test_downloads_are_compared_with_what_came(tmp_path: Path, cache: Path) -> None:
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    with h5py.File(mirror / "hopper_medium-v2.hdf5", "w") as file:
+        for key, values in marked(make_fields()).items():
+            file.create_dataset(key, data=values)
+    expected = hashlib.sha256((mirror / "hopper_medium-v2.hdf5").read_bytes()).hexdigest()
+    path = cache / "d4rl" / "hopper_medium-v2.hdf5"
+    for _ in range(2):
+        assert download_dataset("d4rl:hopper-medium-v2", mirror=str(mirror)) == {path: expected}
+    assert load_trajectories("d4rl:hopper-medium-v2").num_steps == 10
+    path.write_bytes(path.read_bytes() + b"rot")
+    with pytest.raises(DatasetError, match=r"another SHA-256 than hopper_medium-v2\.hdf5\.sha256 recorded"):
+        download_dataset("d4rl:hopper-medium-v2")
+    with pytest.raises(
+        DatasetError, match="only minari:ID and d4rl:NAME are downloaded; found 'builtin:hopper-medium'"
+    ):
+        download_dataset("builtin:hopper-medium")

@@ -1,4 +1,6 @@
-"""`transforms.py`: delayed rewards, choices of episodes, mixtures."""
+"""`transforms.py`: delayed and scaled rewards, choices of episodes, mixtures."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +12,9 @@ from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
 from wikirl.trajectories.transforms import (
     concatenate,
     delayed_reward,
+    mixture,
+    random_fraction,
+    scale_rewards,
     split_episodes,
     take_episodes,
     top_fraction,
@@ -17,6 +22,7 @@ from wikirl.trajectories.transforms import (
 
 from .making import make_dataset, make_fields, same_data, slow_returns_to_go
 
+OWN = {"name": "toy family", "minimum": 0.0, "maximum": 1.0, "source": "card.json"}
 lengths_strategy = st.lists(st.integers(1, 7), min_size=2, max_size=7)
 
 
@@ -126,3 +132,85 @@ def test_concatenate_refuses_what_does_not_fit() -> None:
         concatenate([make_dataset(), elsewhere], "mixed")
     with pytest.raises(DatasetError, match="no datasets"):
         concatenate([], "mixed")
+    scaled = scale_rewards(make_dataset(), 0.1)
+    with pytest.raises(
+        DatasetError, match=r"rewards of toy\+scaled0\.1 are scaled by 0\.1, those of toy by 1; scale after"
+    ):
+        concatenate([scaled, make_dataset()], "mixed")
+
+
+def test_concatenate_keeps_what_holds_for_all() -> None:
+    one, other = (replace(make_dataset(), details={"reference": OWN, "lossy_images": lossy}) for lossy in (True, False))
+    assert {**concatenate([one, other], "mixed").details, "parts": 0} == {**one.details, "parts": 0}
+    assert "reference" not in concatenate([one, make_dataset()], "mixed").details
+    assert concatenate([scale_rewards(one, 2.0)] * 2, "mixed").details["reward_scale"] == 2.0
+
+
+@given(lengths_strategy, st.sampled_from([0.005, 0.01, 0.1, 0.5, 0.9, 1.0]), st.integers(0, 99))
+def test_a_random_share_of_episodes(lengths: list[int], fraction: float, seed: int) -> None:
+    dataset = make_dataset(lengths)
+    kept = random_fraction(dataset, fraction, np.random.default_rng(seed))
+    assert kept.num_episodes == max(round(fraction * len(lengths)), 1)
+    numbers = np.searchsorted(dataset.starts, kept.observations[kept.starts[:-1], 0])
+    assert same_data(kept, take_episodes(dataset, numbers))
+    assert (np.diff(numbers) > 0).all(), "in the order of the data, none twice"
+    assert kept.fingerprint == random_fraction(dataset, fraction, np.random.default_rng(seed)).fingerprint
+    assert (kept.fingerprint == dataset.fingerprint) == (kept.num_episodes == len(lengths))
+    note = f"random_fraction: {fraction:g}, {kept.num_episodes} of {len(lengths)} episodes"
+    assert (kept.name, kept.details["transforms"]) == (f"toy+random{fraction:g}", [note])
+
+
+def test_other_seeds_take_other_episodes() -> None:
+    dataset = make_dataset([1] * 50)
+    taken = {random_fraction(dataset, 0.1, np.random.default_rng(seed)).fingerprint for seed in range(20)}
+    assert len(taken) == 20
+    counts = np.zeros(50)
+    for seed in range(300):
+        counts[random_fraction(dataset, 0.5, np.random.default_rng(seed)).observations[:, 0].astype(int)] += 1
+    assert counts.min() > 100, "every episode has its chance; expected are 150"
+
+
+@given(lengths_strategy, st.floats(0.01, 100), st.floats(-3, 3))
+def test_scaled_rewards(lengths: list[int], factor: float, shift: float) -> None:
+    dataset = make_dataset(lengths)
+    scaled = scale_rewards(dataset, factor, shift)
+    expected = factor * dataset.returns.astype(float) + shift * dataset.lengths
+    np.testing.assert_allclose(scaled.returns, expected, rtol=1e-5, atol=1e-4 * (factor + abs(shift)))
+    np.testing.assert_allclose(
+        scaled.returns_to_go, slow_returns_to_go(scaled.rewards, scaled.starts), rtol=1e-5, atol=1e-5 * factor
+    )
+    np.testing.assert_array_equal(scaled.observations, dataset.observations)
+    assert scale_rewards(dataset, 1.0).fingerprint == dataset.fingerprint
+    assert scaled.details["reward_scale"] == factor
+    assert scale_rewards(scaled, 2.0).details["reward_scale"] == 2 * factor
+
+
+@given(lengths_strategy)
+def test_a_power_of_two_there_and_back_is_nothing(lengths: list[int]) -> None:
+    dataset = make_dataset(lengths)
+    again = scale_rewards(scale_rewards(dataset, 8.0), 0.125)
+    assert (again.fingerprint, again.details["reward_scale"]) == (dataset.fingerprint, 1.0)
+    assert scale_rewards(dataset, 8.0).fingerprint != dataset.fingerprint
+
+
+def test_scales_that_cannot_be() -> None:
+    for factor, shift in ((0.0, 0.0), (float("nan"), 0.0), (1.0, float("inf"))):
+        with pytest.raises(ConfigError, match="expected finite numbers and a factor other than 0"):
+            scale_rewards(make_dataset(), factor, shift)
+    with pytest.raises(DatasetError, match=r"toy\+scaled1e\+39: rewards holds -?inf.* in episode 0"):
+        scale_rewards(make_dataset(), 1e39)
+
+
+def test_mixtures_take_shares() -> None:
+    medium, expert = make_dataset([2] * 10, seed=1), make_dataset([3] * 10, seed=2)
+    mixed = mixture([medium, expert], [1.0, 0.1], np.random.default_rng(0), "mixed")
+    assert (mixed.num_episodes, mixed.num_steps) == (11, 23)
+    assert same_data(take_episodes(mixed, range(10)), medium)
+    assert mixed.details["parts"][1]["transforms"] == ["random_fraction: 0.1, 1 of 10 episodes"]
+    assert mixture([medium, expert], [1.0, 1.0], np.random.default_rng(0), "m").fingerprint == (
+        concatenate([medium, expert], "n").fingerprint
+    )
+    with pytest.raises(ConfigError, match="expected one fraction for each of 2 datasets; found 1"):
+        mixture([medium, expert], [1.0], np.random.default_rng(0), "mixed")
+    with pytest.raises(ConfigError, match="fraction must lie above 0"):
+        mixture([medium], [0.0], np.random.default_rng(0), "mixed")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wikirl.errors import DatasetError
+from wikirl.errors import DatasetError, refusal_of_the_system
 from wikirl.trajectories import writing
 from wikirl.trajectories.d4rl import describe, read_hdf5
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
@@ -228,6 +229,26 @@ def test_what_else_is_refused(tmp_path: Path, kind: str) -> None:
     _write(kind, tmp_path, episodes_of(make_fields()))
     with pytest.raises(DatasetError, match="exists already"):
         _write(kind, tmp_path, episodes_of(make_fields()))
+
+
+@pytest.mark.parametrize("kind", ["d4rl", "minari"])
+def test_a_full_disk_is_the_systems_error_and_leaves_nothing(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type(shutil.disk_usage(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**6))
+    with pytest.raises(OSError, match="No space left") as caught:
+        _write(kind, tmp_path, episodes_of(make_fields()))
+    assert refusal_of_the_system(caught.value).startswith("expected room to write at ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hdf5s_errors_of_the_disk_become_the_systems(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="File too large") as caught, writing.writing_hdf5(tmp_path):
+        raise RuntimeError("Can't decrement id ref count (file write failed: errno = 27, error message = '…')")
+    assert "expected room to write" in refusal_of_the_system(caught.value)
+    with pytest.raises(RuntimeError, match="else"), writing.writing_hdf5(tmp_path):
+        raise RuntimeError("something else")
 
 
 def test_malformed_names(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ This file knows which settings make two numbers comparable. It deliberately know
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from types import UnionType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 from wikirl.errors import ConfigError
 from wikirl.evaluation.environments import crosses_versions, split_id, versions
-from wikirl.evaluation.scores import reference_for
+from wikirl.evaluation.references import ReferenceScore, reference_for
 
 CheckpointRule = Literal["last", "mean_last_four", "best"]
 Acting = Literal["exact", "cached"]
@@ -27,8 +27,8 @@ class Protocol:
         environment_id: Where the episodes were played.
         gymnasium: Version of Gymnasium.
         mujoco: Version of MuJoCo; it decides the physics. `absent` if it is not installed.
-        reference: Name of the reference scores and the versions they are defined on; None for raw returns
-            only.
+        reference: Name of the reference scores with the versions they are defined on, or with their numbers if they
+            are not published; None for raw returns only.
         num_episodes: Episodes per evaluation.
         seeds: Evaluation seeds, which start the episodes; the training seed is no part of the protocol.
         delayed_reward: Whether the policy was told rewards only at the end of an episode.
@@ -88,7 +88,7 @@ _KINDS: dict[str, type | UnionType] = {
 }
 
 
-def stamp_protocol(
+def stamp_protocol(  # noqa: PLR0913 - one argument for each field that is not filled in
     environment_id: str,
     *,
     checkpoints: Sequence[CheckpointRule],
@@ -98,14 +98,17 @@ def stamp_protocol(
     delayed_reward: bool = False,
     acting: Acting = "exact",
     dataset_environment: str | None = None,
+    reference: ReferenceScore | None = None,
 ) -> Protocol:
-    """The protocol of a score made here and now: fills in versions, reference and the warning about versions.
+    """The protocol of a score made here and now: fills in versions, the warning about them, and the reference.
+
+    Without a `reference` it is the published one of the task, if there is one.
 
     Raises:
         ConfigError: no checkpoint rule, or one that is not ours.
     """
     _check_rules(checkpoints)
-    reference = reference_for(environment_id)
+    reference = reference or reference_for(environment_id)
     crossing = crosses_versions(dataset_environment, environment_id) if dataset_environment else None
     return Protocol(
         checkpoints=tuple(checkpoints),
@@ -113,7 +116,7 @@ def stamp_protocol(
         environment_id=environment_id,
         gymnasium=versions()["gymnasium"],
         mujoco=versions()["mujoco"],
-        reference=None if reference is None else f"{reference.name} (defined on {reference.defined_on})",
+        reference=None if reference is None else reference.stamp,
         num_episodes=num_episodes,
         seeds=tuple(seeds),
         delayed_reward=delayed_reward,
@@ -143,7 +146,7 @@ def require_same_protocol(protocols: Sequence[Protocol], *, may_differ: Collecti
         protocols: Stamps of everything that goes into the table.
         may_differ: Fields that the table itself shows. A table over tasks names `environment_id`,
             `dataset_environment`, `reference` and `target_return`; even then all tasks must be of one
-            `environment_version`.
+            `environment_version`, and each environment must have one reference.
 
     Raises:
         ConfigError: two stamps differ in a field that may not; names the fields and both values. Or
@@ -155,8 +158,17 @@ def require_same_protocol(protocols: Sequence[Protocol], *, may_differ: Collecti
     for other in protocols[1:]:
         names = [name for name in differing_fields(protocols[0], other) if name not in may_differ]
         if names:
-            detail = "; ".join(f"{name}: {_value(protocols[0], name)} and {_value(other, name)}" for name in names)
-            raise ConfigError(f"these scores were made under different protocols ({detail}); use two tables")
+            _refuse(protocols[0], other, names)
+    scales: dict[str, Protocol] = {}
+    for protocol in protocols:
+        first = scales.setdefault(protocol.environment_id, protocol)
+        if first.reference != protocol.reference:
+            _refuse(first, protocol, ["reference"])
+
+
+def _refuse(a: Protocol, b: Protocol, names: Sequence[str]) -> NoReturn:
+    detail = "; ".join(f"{name}: {_value(a, name)} and {_value(b, name)}" for name in names)
+    raise ConfigError(f"these scores were made under different protocols ({detail}); use two tables")
 
 
 def _check_rules(checkpoints: Sequence[Any]) -> None:

@@ -1,11 +1,10 @@
-"""From returns to numbers one may print: reference scores, task constants, evaluations and their summary.
+"""From returns to numbers one may print: task constants, evaluations and their summary.
 
-This file knows the published reference scores and the three ways to pick a checkpoint, which it never mixes.
-It deliberately knows no simulator: nothing here plays an episode, so a report can read scores without MuJoCo.
+This file knows the three ways to pick a checkpoint, which it never mixes. It deliberately knows no simulator: nothing
+here plays an episode, so a report can read scores without MuJoCo.
 """
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,27 +13,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from wikirl.errors import ConfigError
+from wikirl.evaluation.references import ReferenceScore, reference_for, task_name
 
 _NUM_LAST = 4  # evaluations; one alone swings by tens of points
-
-
-@dataclass(frozen=True)
-class ReferenceScore:
-    """Two returns that a normalised score puts at 0 and 100 per cent.
-
-    Attributes:
-        name: What a table prints beside a normalised score.
-        minimum: Return of a random policy, in environment units: 0 per cent.
-        maximum: Return of the reference expert: 100 per cent.
-        defined_on: Versions of the task the two numbers were measured on.
-        source: Where they are published.
-    """
-
-    name: str
-    minimum: float
-    maximum: float
-    defined_on: str
-    source: str
 
 
 @dataclass(frozen=True)
@@ -52,18 +33,6 @@ class TaskConstants:
     horizon: int
 
 
-def _d4rl(task: str, minimum: float, maximum: float) -> ReferenceScore:
-    # The v0 numbers; D4RL itself reuses them for v1 and v2, and everyone for v3 to v5 too.
-    return ReferenceScore(f"D4RL {task}", minimum, maximum, "v0, v1, v2", "D4RL, d4rl/infos.py")
-
-
-_REFERENCES = {
-    "hopper": _d4rl("hopper", -20.272305, 3234.3),
-    "halfcheetah": _d4rl("halfcheetah", -280.178953, 12135.0),
-    "walker2d": _d4rl("walker2d", 1.629008, 4592.3),
-    "ant": _d4rl("ant", -325.6, 3879.7),
-}
-
 # Source: experiment.py of the released Wiki-RL code, the same as Decision Transformer's.
 _CONSTANTS = {
     "hopper": TaskConstants((3600.0, 1800.0), 1000.0, 1000),
@@ -73,34 +42,9 @@ _CONSTANTS = {
 }
 
 
-def reference_for(environment_id: str) -> ReferenceScore | None:
-    """The reference scores of a task, whatever its version; None if none are published.
-
-    The numbers were measured on the versions in `defined_on`. Applied to another version they are only a unit
-    of measurement, not a bound: experts in v5 exceed 100.
-    """
-    return _REFERENCES.get(_task(environment_id))
-
-
 def task_constants(environment_id: str) -> TaskConstants | None:
     """What the paper fixes for a task, whatever its version; None for a task it does not have."""
-    return _CONSTANTS.get(_task(environment_id))
-
-
-def normalized_score(environment_id: str, returns: Float[np.ndarray, "*N"]) -> Float[np.ndarray, "*N"]:
-    """Returns in per cent of the way from the random to the expert reference; neither 0 nor 100 is a bound.
-
-    Raises:
-        ConfigError: no reference is known; report raw returns only (`reference_for` tells beforehand).
-
-    Source: `get_normalized_score` in D4RL's `offline_env.py`, times 100.
-    """
-    reference = reference_for(environment_id)
-    if reference is None:
-        raise ConfigError(
-            f"no reference scores are known for {environment_id}, only for {', '.join(_REFERENCES)}; report raw returns"
-        )
-    return 100.0 * (returns - reference.minimum) / (reference.maximum - reference.minimum)
+    return _CONSTANTS.get(task_name(environment_id))
 
 
 @dataclass(frozen=True)
@@ -130,10 +74,11 @@ class Evaluation:
         target_return: float | None,
         returns: Float[np.ndarray, "N"],
         lengths: Int[np.ndarray, "N"],
+        reference: ReferenceScore | None = None,
     ) -> "Evaluation":
-        """An evaluation in `environment_id`, normalised if a reference is known."""
-        known = reference_for(environment_id) is not None
-        normalized = tuple(normalized_score(environment_id, returns).tolist()) if known else None
+        """An evaluation in `environment_id`, normalised by `reference`, else by the published one if there is one."""
+        reference = reference or reference_for(environment_id)
+        normalized = None if reference is None else tuple(reference.normalize(returns).tolist())
         return cls(step, target_return, tuple(returns.tolist()), tuple(lengths.tolist()), normalized)
 
     def to_json(self) -> dict[str, Any]:
@@ -246,7 +191,3 @@ def _summarize_target(target: float | None, evaluations: list[Evaluation]) -> Ta
         best_return=returns[best],
         best_normalized=normalized[best] if normalized else None,
     )
-
-
-def _task(environment_id: str) -> str:
-    return re.sub(r"-v\d+$", "", environment_id).lower()

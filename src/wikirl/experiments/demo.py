@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from wikirl.errors import ConfigError, RunError
-from wikirl.evaluation.scores import reference_for
+from wikirl.evaluation.references import reference_for
 from wikirl.experiments.demo_page import draw_episode, report, score_chart_png
 from wikirl.experiments.demo_summary import summarize_demo
 from wikirl.experiments.many_runs import RunPlan, make_runs

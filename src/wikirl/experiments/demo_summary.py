@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wikirl.evaluation.protocol import Protocol, require_same_protocol
-from wikirl.evaluation.scores import normalized_score
+from wikirl.evaluation.references import normalized_score
 from wikirl.experiments.many_runs import RunPlan
 from wikirl.runs import read_json, read_metrics
 from wikirl.trajectories.dataset import TrajectoryDataset

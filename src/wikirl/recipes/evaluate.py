@@ -14,6 +14,7 @@ from wikirl.errors import ConfigError, RunError
 from wikirl.evaluation.environments import EnvironmentSpec, describe_environment
 from wikirl.evaluation.parallel import rollout_in_processes, sensible_num_processes
 from wikirl.evaluation.protocol import stamp_protocol
+from wikirl.evaluation.references import ReferenceScore, choose_reference
 from wikirl.evaluation.rollout import Rollout, rollout
 from wikirl.evaluation.scores import Evaluation
 from wikirl.kernels import keep_freed_memory
@@ -29,7 +30,7 @@ from wikirl.trajectories.transforms import delayed_reward as delay
 from wikirl.trajectories.transforms import split_episodes
 
 
-def score(
+def score(  # noqa: PLR0913 - one argument for each setting of a score
     policy: DecisionTransformerPolicy,
     environment: str,
     target_returns: Sequence[float],
@@ -39,6 +40,7 @@ def score(
     step: int,
     delayed_reward: bool = False,
     num_processes: int = 1,
+    reference: ReferenceScore | None = None,
 ) -> list[Evaluation]:
     """One evaluation per target return, all from the same starting states, under a progress bar."""
     evaluations = []
@@ -53,7 +55,7 @@ def score(
                 )
         else:
             episodes = _rollout_under_a_bar(policy, environment, settings)
-        evaluations.append(Evaluation.of(environment, step, target, episodes.returns, episodes.lengths))
+        evaluations.append(Evaluation.of(environment, step, target, episodes.returns, episodes.lengths, reference))
     policy.target_return = asked_before
     return evaluations
 
@@ -102,7 +104,7 @@ def check_fit(spec: EnvironmentSpec, dataset_or_policy: TrajectoryDataset | Deci
             )
 
 
-def evaluate_run(
+def evaluate_run(  # noqa: PLR0913 - one argument for each flag
     folder: Path | str,
     *,
     environment: str | None = None,
@@ -111,6 +113,7 @@ def evaluate_run(
     seed: int = 0,
     cached: bool = False,
     num_processes: int | None = None,
+    reference: Sequence[float] | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
     """Score the policy a run left behind and keep the result in its `evaluations/`.
@@ -124,6 +127,8 @@ def evaluate_run(
         cached: Act with kept keys and values: faster, and another policy once the window is full. Some episodes are
             played exactly as well, to say what difference it makes.
         num_processes: How many processes share the episodes; default: as many as help.
+        reference: Returns that a normalised score puts at 0 and 100; default: the run's, else the published ones, else
+            the data's own.
         device: Where the policy runs.
 
     Raises:
@@ -150,10 +155,14 @@ def evaluate_run(
         return _keep(folder, "held-out", _held_out_result(policy, config))
     check_fit(describe_environment(environment), policy)
     targets = tuple(target_returns or config["target_returns"])
+    scale = choose_reference(
+        environment, given=reference or config.get("reference"), own=config.get("dataset_reference"),
+        own_environment=config["dataset_environment"],
+    )  # fmt: skip
     processes = num_processes or (sensible_num_processes(num_episodes) if device == "cpu" else 1)
     settings: dict[str, Any] = {
         "seed": seed, "step": config["num_steps"], "delayed_reward": config["delayed_reward"],
-        "num_processes": processes,
+        "num_processes": processes, "reference": scale,
     }  # fmt: skip
     evaluations = score(policy, environment, targets, num_episodes=num_episodes, **settings)
     differences: list[dict[str, Any]] = [{} for _ in targets]
@@ -167,11 +176,12 @@ def evaluate_run(
         | {"protocol": asdict(stamp_protocol(
             environment, checkpoints=("last",), target_return=evaluation.target_return, num_episodes=num_episodes,
             seeds=(seed,), delayed_reward=config["delayed_reward"], acting="cached" if cached else "exact",
-            dataset_environment=config["dataset_environment"],
+            dataset_environment=config["dataset_environment"], reference=scale,
         )), "returns": list(evaluation.returns), "lengths": list(evaluation.lengths)}
         for evaluation, difference in zip(evaluations, differences, strict=True)
     ]  # fmt: skip
     name = f"{environment}-{num_episodes}-episodes-seed-{seed}-targets-{'-'.join(f'{t:g}' for t in targets)}"
+    name += f"-reference-{reference[0]:g}-{reference[1]:g}" if reference else ""
     name = re.sub(r"[^\w.-]+", "_", name + ("-cached" if cached else ""))
     return _keep(folder, name, {"run": str(folder), "environment": environment, "evaluations": entries})
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from wikirl.evaluation.environments import crosses_versions, describe_environment
 from wikirl.evaluation.protocol import stamp_protocol
+from wikirl.evaluation.references import ReferenceScore, choose_reference
 from wikirl.evaluation.scores import Evaluation, summarize
 from wikirl.kernels import draw_dropout_from, keep_freed_memory
 from wikirl.models.acting import DecisionTransformerPolicy
@@ -107,6 +108,7 @@ def prepare(config: FinetuneConfig, autocast: torch.dtype | None) -> Prepared:
     if environment:
         check_fit(environment, dataset)
     config = resolve(config, dataset, environment)
+    reference_of(dataset, config)  # so that a mistake in it shows now
     backbone = make_backbone(config)
     resolved = {
         **asdict(config),
@@ -114,6 +116,7 @@ def prepare(config: FinetuneConfig, autocast: torch.dtype | None) -> Prepared:
         "precision": precision_name(autocast),
         "dataset_environment": dataset.environment,
         "dataset_fingerprint": dataset.fingerprint,
+        "dataset_reference": dataset.details.get("reference"),
         "backbone_fingerprint": weights_fingerprint(backbone),
     }
     if crossing := _crossing(dataset, config):
@@ -245,6 +248,7 @@ class Session:
             found = found or score(
                 self.policy, config.environment, config.target_returns, num_episodes=config.eval_episodes,
                 seed=config.evaluation_seed, step=step, delayed_reward=config.delayed_reward,
+                reference=reference_of(self.dataset, config),
             )  # fmt: skip
             self.evaluations += found
             figures["evaluations"] = [evaluation_entry(evaluation) for evaluation in found]
@@ -303,8 +307,18 @@ class Session:
         return stamp_protocol(
             config.environment, checkpoints=("last", "mean_last_four", "best"), target_return=target,
             num_episodes=config.eval_episodes, seeds=(config.evaluation_seed,), delayed_reward=config.delayed_reward,
-            dataset_environment=self.dataset.environment,
+            dataset_environment=self.dataset.environment, reference=reference_of(self.dataset, config),
         ).to_json()  # fmt: skip
+
+
+def reference_of(dataset: TrajectoryDataset, config: FinetuneConfig) -> ReferenceScore | None:
+    """What the scores of a run are normalised by.
+
+    Raises:
+        ConfigError: numbers that make no scale.
+    """
+    own = dataset.details.get("reference")
+    return choose_reference(config.environment, given=config.reference, own=own, own_environment=dataset.environment)
 
 
 def _crossing(dataset: TrajectoryDataset, config: FinetuneConfig) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from wikirl.errors import ConfigError
 from wikirl.evaluation.environments import EnvironmentSpec
+from wikirl.evaluation.references import choose_reference
 from wikirl.evaluation.scores import task_constants
 from wikirl.models.decision_transformer import Freeze, TimestepPlacement
 from wikirl.models.perturbed import perturbation_of
@@ -73,6 +74,9 @@ class FinetuneConfig:
     )
     held_out_fraction: float | None = setting(
         None, "episodes kept out of training; default: 0, or 0.1 without environment"
+    )
+    reference: tuple[float, ...] | None = setting(
+        None, "returns that a normalised score puts at 0 and 100; default: the published ones, or the data's own"
     )
     eval_every: int | None = setting(None, "steps between scores; default: 40 scores a run")
     eval_episodes: int = setting(20, "episodes a score")
@@ -147,5 +151,7 @@ def _check(config: FinetuneConfig) -> None:
     shares = ("embedding_dropout", "attention_dropout", "residual_dropout", "held_out_fraction")
     require(config, shares, lambda value: 0 <= value < 1, "from 0 up to, not including, 1")
     require(config, ("architecture",), lambda name: perturbation_of(name) is None, "with undisturbed weights")
+    if config.reference is not None:
+        choose_reference(config.environment, given=config.reference)
     if config.target_returns == ():
         raise ConfigError("expected at least one target_return; found none")

@@ -21,7 +21,7 @@ from wikirl.models.acting import DecisionTransformerPolicy
 from wikirl.models.gpt import GPT
 from wikirl.models.stacking import stack
 from wikirl.recipes.building import optimizer_groups, starting_point
-from wikirl.recipes.finetune import Prepared, Session, prepare
+from wikirl.recipes.finetune import Prepared, Session, prepare, reference_of
 from wikirl.recipes.objective import TrajectoryObjective, record
 from wikirl.recipes.settings import FinetuneConfig
 from wikirl.reproducibility import choose_device, choose_precision, provenance
@@ -165,8 +165,9 @@ class Group:
                 self.policy, config.environment, num_runs=len(self.sessions), num_episodes=config.eval_episodes,
                 seed=config.evaluation_seed, delayed_reward=config.delayed_reward,
             )  # fmt: skip
-            for evaluations, own in zip(found, episodes, strict=True):
-                evaluations.append(Evaluation.of(config.environment, step, target, own.returns, own.lengths))
+            for session, evaluations, own in zip(self.sessions, found, episodes, strict=True):
+                reference = reference_of(session.dataset, session.config)
+                evaluations.append(Evaluation.of(config.environment, step, target, own.returns, own.lengths, reference))
         return found
 
 

@@ -16,7 +16,7 @@ from wikirl.errors import DatasetError
 from wikirl.trajectories.dataset import TrajectoryDataset
 from wikirl.trajectories.storage import is_dataset_folder, open_dataset, write_folder
 
-READER_VERSION = 1  # raise it whenever a reader makes something else of the same file
+READER_VERSION = 2  # raise it whenever a reader makes something else of the same file
 
 
 def converted_once(

@@ -4,25 +4,22 @@ This file knows D4RL's layout, its file names and its server. It deliberately do
 (`evaluation`), nor the tasks outside locomotion: those are read as `file:PATH`.
 """
 
-import http.client
 import json
 import os
 import re
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy.typing as npt
-from tqdm import tqdm
 
 from wikirl.errors import ConfigError, DatasetError
 from wikirl.runs import cache_folder
 from wikirl.trajectories.arrays import from_marked_arrays
+from wikirl.trajectories.connections import is_url
 from wikirl.trajectories.dataset import TrajectoryDataset
+from wikirl.trajectories.downloads import fetch
 from wikirl.types import Space
 
 # Source: d4rl/infos.py, DATASET_URLS; plain http, because the server offers nothing else.
@@ -36,8 +33,6 @@ ENVIRONMENTS = {
 KINDS = ("random", "medium", "expert", "medium-replay", "medium-expert", "full-replay")
 NAMES = tuple(f"{task}-{kind}-v2" for task in ENVIRONMENTS for kind in KINDS)
 MAX_EPISODE_STEPS = 1000  # the step limit of all four tasks
-_TIMEOUT = 30  # seconds without a byte
-_CHUNK = 1 << 20
 
 
 def read_hdf5(
@@ -120,33 +115,44 @@ def environment_of(name: str) -> str:
     return ENVIRONMENTS[_file_name(name).split("_")[0]]
 
 
-def find_or_download(name: str, *, cache: Path | None = None) -> Path:
+def find_or_download(name: str, *, cache: Path | None = None, mirror: str | None = None) -> Path:
     """Find the file of a D4RL locomotion dataset, or fetch it into the cache.
 
-    Looks in `<cache>/d4rl`, then where D4RL itself keeps its files.
+    Looks in `<cache>/d4rl`, then where D4RL itself keeps its files, then asks the mirror or D4RL's server.
 
     Args:
         name: Such as "hopper-medium-replay-v2".
         cache: Default: `$WIKIRL_CACHE`, else `~/.cache/wikirl`.
+        mirror: Folder or `http(s)://…` under which D4RL's files lie; default `$WIKIRL_D4RL_MIRROR`, else D4RL's
+            server.
 
     Raises:
-        DatasetError: the name is unknown, or the file is nowhere and cannot be downloaded.
+        DatasetError: the name is unknown, or the file is nowhere and cannot be fetched or is not what it should be.
     """
     file = _file_name(name)
     ours = (cache or cache_folder()) / "d4rl" / file
     for path in (ours, d4rl_folder() / file):
         if path.is_file():
             return path
-    url = URL.format(file=file)
+    source = _source(file, mirror or os.environ.get("WIKIRL_D4RL_MIRROR"))
     try:
-        _download(url, ours)
-    except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it holds the connection
+        fetch(source, ours, is_right=h5py.is_hdf5, kind="HDF5 file")
+    except DatasetError as error:
         raise DatasetError(
-            f"d4rl:{name} is not on this machine and {url} does not answer ({error}); put the file at {ours}"
+            f"d4rl:{name} is not on this machine: {error}; name a mirror in WIKIRL_D4RL_MIRROR, "
+            f"or put the file at {ours}"
         ) from error
     return ours
+
+
+def _source(file: str, mirror: str | None) -> str:
+    if not mirror:
+        return URL.format(file=file)
+    if is_url(mirror):
+        return f"{mirror.rstrip('/')}/{file}"
+    if "://" in mirror:
+        raise DatasetError(f"a mirror of D4RL is a folder, http://… or https://…; found {mirror}")
+    return str(Path(mirror).expanduser() / file)
 
 
 def d4rl_folder() -> Path:
@@ -168,25 +174,3 @@ def _file_name(name: str) -> str:
             "d4rl:hopper-medium-v2; read any other D4RL file as file:PATH"
         )
     return f"{match[1]}_{match[2].replace('-', '_')}-v2.hdf5"
-
-
-def _download(url: str, target: Path) -> None:
-    """Fetch into a temporary file beside the target and rename: a broken download leaves nothing behind."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as sink, urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
-            length = int(response.headers.get("Content-Length") or 0)
-            with tqdm(total=length or None, unit="B", unit_scale=True, desc=target.name, disable=None) as bar:
-                while chunk := response.read(_CHUNK):
-                    sink.write(chunk)
-                    bar.update(len(chunk))
-                received = sink.tell()
-        if length and received != length:
-            raise OSError(f"the connection broke after {received} of {length} bytes")
-        if not h5py.is_hdf5(partial):
-            raise OSError("what came is no HDF5 file")
-        Path(partial).chmod(0o644)
-        Path(partial).replace(target)
-    finally:
-        Path(partial).unlink(missing_ok=True)

@@ -1,15 +1,12 @@
-"""Minari's folders: one HDF5 group per episode, read with bare h5py; the minari package only downloads.
+"""Minari's folders: one HDF5 group per episode, read with bare h5py.
 
 This file knows Minari's layout (written and read back with minari 0.5.4) and how it writes spaces. It
-deliberately does not know combined datasets, Arrow files, dict observations or JPEG-encoded images: they are
-refused with a reason.
+deliberately does not know combined datasets, Arrow files or dict observations: they are refused with a reason.
 """
 
-import contextlib
 import json
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +14,15 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from wikirl.errors import DatasetError, MissingExtraError
+from wikirl.errors import DatasetError
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
+from wikirl.trajectories.minari_hub import download
+from wikirl.trajectories.minari_images import ADVICE, decode_images, is_image_space
 from wikirl.types import Space
 
 _ID = re.compile(r"(?:[-\w]+/)*[-\w]+-v\d+")  # so that an id never leaves Minari's folder
 _STEP_FIELDS = ("actions", "rewards", "terminations", "truncations")
+LOSSY = {"lossy_images": True, "warnings": [f"images were stored as JPEG, not as they were seen; {ADVICE}"]}
 _ATTRIBUTION = ("dataset_id", "author", "algorithm_name", "code_permalink", "minari_version", "description")
 
 
@@ -38,6 +38,12 @@ def local_ids() -> list[str]:
     return sorted(str(name) for name in names if not any(part.startswith(".") for part in name.parts))
 
 
+def split_remote(dataset_id: str) -> tuple[str | None, str]:
+    """`hf://ORG/NAME-v0` in its two parts; (None, the id) without the first."""
+    match = re.fullmatch(r"(hf://[-.\w]+)/(.*)", dataset_id)
+    return (match[1], match[2]) if match else (None, dataset_id)
+
+
 def check_id(dataset_id: str) -> None:
     """Refuse what is no Minari id, such as a path that leaves Minari's folder.
 
@@ -48,17 +54,22 @@ def check_id(dataset_id: str) -> None:
         raise DatasetError(f"minari:{dataset_id} is no Minari id; expected NAME-vN or NAMESPACE/NAME-vN")
 
 
-def source_files(dataset_id: str) -> tuple[Path, Path]:
+def source_files(dataset_id: str, mirror: str | None = None) -> tuple[Path, Path]:
     """The two files of a dataset: metadata and episodes; downloads them if they are not there.
+
+    Args:
+        dataset_id: Such as "mujoco/hopper/medium-v0"; `hf://ORG/…` before it names the hub's organisation that has it.
+        mirror: See `minari_hub.download`.
 
     Raises:
         DatasetError: the id is malformed, or the dataset is nowhere and cannot be downloaded.
         MissingExtraError: a download needs a package that is not installed.
     """
+    remote, dataset_id = split_remote(dataset_id)
     check_id(dataset_id)
     data = minari_root() / dataset_id / "data"
-    if not (data / "metadata.json").is_file():
-        _download(dataset_id)
+    if not (data / "metadata.json").is_file() or not any(data.glob("main_data*")):
+        download(dataset_id, minari_root(), mirror=mirror or remote, local_ids=local_ids())
     metadata = _read_metadata(data / "metadata.json")
     if metadata.get("data_format", "hdf5") != "hdf5":
         raise DatasetError(
@@ -81,7 +92,7 @@ def read_minari(metadata_path: Path, episodes_path: Path, *, name: str) -> Traje
 
     Raises:
         DatasetError: a file is missing or damaged, observations or actions are not flat boxes (or discrete
-            actions), images are JPEG-encoded, or see `build_dataset`.
+            actions), an image is damaged, or see `build_dataset`.
     """
     metadata = _read_metadata(metadata_path)
     observation_space = _space(name, "observation", metadata)
@@ -89,10 +100,12 @@ def read_minari(metadata_path: Path, episodes_path: Path, *, name: str) -> Traje
     if observation_space.is_discrete:
         raise DatasetError(f"{name}: observations are discrete; only boxes are read")
     episodes: list[dict[str, npt.NDArray[Any]]] = []
+    lossy = False
     try:
         with h5py.File(episodes_path, "r") as file:
             for key in sorted((key for key in file if re.fullmatch(r"episode_\d+", key)), key=_number):
                 episodes.append(_read_episode(f"{name}, {key}", file[key], observation_space))
+                lossy = lossy or not _is_plain(file[key], observation_space)
     except (OSError, KeyError, RuntimeError) as error:
         raise DatasetError(f"{episodes_path}: not a readable Minari file ({error}); is it complete?") from error
     if not episodes:
@@ -108,7 +121,7 @@ def read_minari(metadata_path: Path, episodes_path: Path, *, name: str) -> Traje
         observation_space=observation_space,
         action_space=action_space,
         environment=_environment(metadata),
-        details=_details(metadata, episodes_path),
+        details=_details(metadata, episodes_path) | (LOSSY if lossy else {}),
     )
 
 
@@ -117,12 +130,14 @@ def _read_episode(where: str, group: Any, space: Space) -> dict[str, npt.NDArray
         if not isinstance(group.get(field), h5py.Dataset):
             kind = "is nested" if isinstance(group.get(field), h5py.Group) else "is missing"
             raise DatasetError(f"{where}: {field} {kind}; only flat boxes (and discrete actions) are read")
-    if group["observations"].dtype.kind == "O" or group["observations"].shape[1:] != space.shape:
-        raise DatasetError(
-            f"{where}: observations are not plain arrays of shape {space.shape}; JPEG-encoded images are "
-            "not read, write the dataset again with jpeg_encoding=False"
-        )
-    arrays = {field: group[field][()] for field in ("observations", *_STEP_FIELDS)}
+    arrays = {field: group[field][()] for field in _STEP_FIELDS}
+    if not _is_plain(group, space):
+        if not is_image_space(space):
+            found = f"{group['observations'].dtype} of shape {group['observations'].shape[1:]}"
+            raise DatasetError(f"{where}: expected observations of shape {space.shape}, found {found}")
+        arrays["observations"] = decode_images(where, group["observations"], space)
+    else:
+        arrays["observations"] = group["observations"][()]
     steps = len(arrays["rewards"])
     if steps == 0:
         raise DatasetError(f"{where}: the episode is empty")
@@ -134,6 +149,11 @@ def _read_episode(where: str, group: Any, space: Space) -> dict[str, npt.NDArray
             f"{where}: observations has {len(arrays['observations'])} rows, expected {steps + 1} for {steps} steps"
         )
     return {**arrays, "observations": arrays["observations"][:-1]}
+
+
+def _is_plain(group: Any, space: Space) -> bool:
+    observations = group["observations"]
+    return bool(observations.dtype.kind != "O" and observations.shape[1:] == space.shape)
 
 
 def _number(key: str) -> int:
@@ -206,24 +226,3 @@ def _parsed(value: Any) -> dict[str, Any]:
     except ValueError:
         return {}
     return parsed if isinstance(parsed, dict) else {}
-
-
-def _download(dataset_id: str) -> None:
-    missing = f"minari:{dataset_id} is not in {minari_root()}"
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        there = ", ".join(local_ids()) or "none"
-        raise DatasetError(f"{missing} (there: {there}) and HF_HUB_OFFLINE forbids to download it")
-    try:
-        import minari
-        from huggingface_hub.errors import HfHubHTTPError
-    except ImportError as error:
-        raise MissingExtraError(f"{missing}; to download it, pip install 'minari[hdf5,hf]' ({error})") from error
-    # HfHubHTTPError is an OSError and an error of its HTTP client. Without a network the client's error comes
-    # bare, and its package (httpx, httpx2) depends on the hub's version: so ask the class for its bases.
-    expected: tuple[type[Exception], ...] = (ValueError, ImportError, *HfHubHTTPError.__bases__)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # minari prints; stdout belongs to our own caller
-            minari.download_dataset(dataset_id)
-    except expected as error:
-        line = " ".join(str(error).split())
-        raise DatasetError(f"{missing} and cannot be downloaded ({line}); offline, set HF_HUB_OFFLINE=1") from error

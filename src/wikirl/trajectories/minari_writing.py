@@ -18,12 +18,11 @@ import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
-from minari.namespace import NAMESPACE_METADATA_FILENAME
 
 from wikirl.errors import DatasetError
-from wikirl.runs import noting
 from wikirl.trajectories.minari import check_id, minari_root
-from wikirl.trajectories.writing import checked
+from wikirl.trajectories.minari_hub import name_namespaces
+from wikirl.trajectories.writing import checked, require_room, writing_hdf5
 from wikirl.types import Bounds, RecordedEpisode, Space
 
 
@@ -89,7 +88,7 @@ def write_minari(
     spec = None if environment is None else _spec(name, environment)
     if folder.exists():
         raise DatasetError(f"{name}: {folder} exists already: choose another id or delete it first")
-    with noting(folder):
+    with writing_hdf5(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
@@ -103,11 +102,11 @@ def write_minari(
             )
             storage.update_metadata(_metadata(dataset_id, attribution or Attribution()))
             found = checked(episodes, name, observation_space, action_space)
-            storage.update_episodes(_buffers(found, observation_space.dtype, action_space.dtype))
+            storage.update_episodes(_buffers(found, observation_space.dtype, action_space.dtype, temporary))
             temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        _name_namespaces(folder.parent, root)
+        name_namespaces(folder.parent, root)
     return folder
 
 
@@ -163,25 +162,20 @@ def _metadata(dataset_id: str, attribution: Attribution) -> dict[str, Any]:
     return {**given, "dataset_id": dataset_id, "minari_version": minari_package.__version__}
 
 
-def _buffers(episodes: Iterable[RecordedEpisode], observation_dtype: str, action_dtype: str) -> Iterator[EpisodeBuffer]:
+def _buffers(
+    episodes: Iterable[RecordedEpisode], observation_dtype: str, action_dtype: str, folder: Path
+) -> Iterator[EpisodeBuffer]:
     for number, episode in enumerate(episodes):
         last = np.zeros(len(episode.rewards), dtype=np.bool_)
         ends = last.copy()
         ends[-1] = True
+        observations = episode.observations.astype(observation_dtype, copy=False)
+        require_room(folder, observations.nbytes + episode.actions.nbytes + episode.rewards.nbytes)
         yield EpisodeBuffer(
             id=number,
-            observations=episode.observations.astype(observation_dtype, copy=False),
+            observations=observations,
             actions=episode.actions.astype(action_dtype, copy=False),
             rewards=episode.rewards,
             terminations=ends if episode.terminated else last,
             truncations=last if episode.terminated else ends,
         )
-
-
-def _name_namespaces(folder: Path, root: Path) -> None:
-    """Every folder between the root and the dataset is a namespace to minari if this file is in it."""
-    while folder != root:
-        path = folder / NAMESPACE_METADATA_FILENAME
-        if not path.exists():
-            path.write_text("{}", encoding="utf-8")
-        folder = folder.parent

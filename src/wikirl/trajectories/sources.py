@@ -18,6 +18,7 @@ from wikirl.trajectories import d4rl, minari
 from wikirl.trajectories.arrays import read_npz
 from wikirl.trajectories.caching import converted_once
 from wikirl.trajectories.dataset import TrajectoryDataset
+from wikirl.trajectories.downloads import recorded_sha256, sha256_of
 from wikirl.trajectories.pickles import read_pickle
 from wikirl.trajectories.storage import is_dataset_folder, open_dataset
 
@@ -75,6 +76,39 @@ def load_trajectories(dataset_id: str, *, cache: Path | None = None) -> Trajecto
             return _load_file(Path(rest).expanduser(), cache)
         case _:
             raise DatasetError(_unknown(dataset_id, cache))
+
+
+def download_dataset(dataset_id: str, *, mirror: str | None = None, cache: Path | None = None) -> dict[Path, str]:
+    """Bring the files of `minari:ID` or `d4rl:NAME` to this machine, unless they are here, and compare their sums.
+
+    Args:
+        dataset_id: Such as "d4rl:hopper-medium-v2".
+        mirror: Folder or server to take them from; see `d4rl.find_or_download` and `minari_hub.download`.
+        cache: As for `load_trajectories`.
+
+    Returns:
+        SHA-256 of each file.
+
+    Raises:
+        DatasetError: it is another kind of dataset, cannot be fetched, or a file here is not what was downloaded.
+        MissingExtraError: a download needs a package that is not installed.
+    """
+    prefix, _, rest = dataset_id.partition(":")
+    files: tuple[Path, ...]
+    match prefix:
+        case "minari":
+            files = minari.source_files(rest, mirror)
+        case "d4rl":
+            files = (d4rl.find_or_download(rest, cache=cache, mirror=mirror),)
+        case _:
+            raise DatasetError(f"only minari:ID and d4rl:NAME are downloaded; found {dataset_id!r}")
+    sums = {path: sha256_of(path) for path in files}
+    for path, found in sums.items():
+        if recorded_sha256(path) not in (None, found):
+            raise DatasetError(
+                f"{path} has another SHA-256 than {path.name}.sha256 recorded when it came; delete it to fetch it anew"
+            )
+    return sums
 
 
 def list_datasets(*, cache: Path | None = None) -> list[DatasetEntry]:

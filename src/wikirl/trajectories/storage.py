@@ -19,6 +19,7 @@ from wikirl.types import Space
 
 FORMAT = 1
 ARRAYS = ("observations", "actions", "rewards", "returns_to_go", "starts", "terminated")
+_TAKEN = "{folder} exists already: choose another folder or delete it first"
 _SMALL = ("starts", "terminated")  # one entry per episode: read whole instead of mapped
 
 
@@ -29,7 +30,17 @@ def save_dataset(dataset: TrajectoryDataset, folder: Path) -> None:
         DatasetError: the folder exists and is not empty, or cannot be written.
     """
     if not write_folder(dataset, folder):
-        raise DatasetError(f"{folder} exists already: choose another folder or delete it first")
+        raise DatasetError(_TAKEN.format(folder=folder))
+
+
+def require_free(folder: Path) -> None:
+    """Refuse a folder that `save_dataset` would refuse, before the work is done.
+
+    Raises:
+        DatasetError: it exists and is not empty.
+    """
+    if _has_content(folder):
+        raise DatasetError(_TAKEN.format(folder=folder))
 
 
 def write_folder(dataset: TrajectoryDataset, folder: Path) -> bool:

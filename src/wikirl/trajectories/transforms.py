@@ -4,6 +4,7 @@ This file knows episodes. It deliberately knows nothing about sampling: delayed 
 mixtures are other datasets, not flags of the sampler.
 """
 
+import math
 import mmap
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +16,8 @@ import numpy.typing as npt
 from jaxtyping import Int
 
 from wikirl.errors import ConfigError, DatasetError
-from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
+from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset, returns_to_go
+from wikirl.trajectories.validation import check_finite
 
 
 def delayed_reward(dataset: TrajectoryDataset) -> TrajectoryDataset:
@@ -99,6 +101,49 @@ def split_episodes(
     return take_episodes(dataset, np.sort(order[count:])), take_episodes(dataset, np.sort(order[:count]))
 
 
+def random_fraction(dataset: TrajectoryDataset, fraction: float, generator: np.random.Generator) -> TrajectoryDataset:
+    """Keep a random share of the episodes, rounded, at least one; they keep the order of the data.
+
+    Args:
+        dataset: Any.
+        fraction: Above 0 and at most 1, such as 0.1, 0.01 or 0.005.
+        generator: Chooses the episodes.
+
+    Raises:
+        ConfigError: the fraction is not above 0 and at most 1.
+
+    Source: the low-data sets of LaMo (arXiv 2310.20587).
+    """
+    _check_share(fraction)
+    count = max(round(fraction * dataset.num_episodes), 1)
+    kept = take_episodes(dataset, np.sort(generator.permutation(dataset.num_episodes)[:count]))
+    note = f"random_fraction: {fraction:g}, {count} of {dataset.num_episodes} episodes"
+    return replace(kept, name=f"{dataset.name}+random{fraction:g}", details=_noting(dataset, note))
+
+
+def scale_rewards(dataset: TrajectoryDataset, factor: float, shift: float = 0.0) -> TrajectoryDataset:
+    """Multiply every reward by `factor`, then add `shift` to it; returns-to-go follow.
+
+    `details["reward_scale"]` keeps the factor of all calls so far, and tells that returns are no longer the
+    environment's.
+
+    Raises:
+        ConfigError: a number is not finite, or the factor is 0.
+        DatasetError: a reward or a return no longer fits float32.
+    """
+    if not (math.isfinite(factor) and math.isfinite(shift)) or factor == 0:
+        raise ConfigError(f"expected finite numbers and a factor other than 0; found factor {factor}, shift {shift}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite; `check_finite` reports it
+        rewards = (dataset.rewards * np.float64(factor) + shift).astype(np.float32)
+    name = f"{dataset.name}+scaled{factor:g}" + (f"{shift:+g}" if shift else "")
+    check_finite(name, "rewards", rewards, dataset.starts)
+    to_go = returns_to_go(rewards, dataset.starts)
+    check_finite(name, "the sum of rewards", to_go, dataset.starts)
+    note = f"scale_rewards: factor {factor:g}" + (f", shift {shift:g}" if shift else "")
+    details = {**_noting(dataset, note), "reward_scale": factor * dataset.details.get("reward_scale", 1.0)}
+    return replace(dataset, name=name, rewards=rewards, returns_to_go=to_go, details=details)
+
+
 def top_fraction(dataset: TrajectoryDataset, fraction: float) -> TrajectoryDataset:
     """Keep the best episodes by return while their steps are at most `fraction` of all; never fewer than one.
 
@@ -109,8 +154,7 @@ def top_fraction(dataset: TrajectoryDataset, fraction: float) -> TrajectoryDatas
     Raises:
         ConfigError: the fraction is not above 0 and at most 1.
     """
-    if not 0 < fraction <= 1:
-        raise ConfigError(f"fraction must lie above 0 and be at most 1, found {fraction}")
+    _check_share(fraction)
     best_first = np.argsort(-dataset.returns, kind="stable")
     steps = np.cumsum(dataset.lengths[best_first])
     count = max(int(np.searchsorted(steps, fraction * dataset.num_steps, side="right")), 1)
@@ -124,7 +168,7 @@ def concatenate(datasets: Sequence[TrajectoryDataset], name: str) -> TrajectoryD
     """Put datasets one after the other, as D4RL's medium-expert is medium and expert.
 
     Raises:
-        DatasetError: nothing was given, or spaces or environments differ.
+        DatasetError: nothing was given, or spaces, environments or reward scales differ.
     """
     if not datasets:
         raise DatasetError(f"{name}: there are no datasets to put together")
@@ -136,6 +180,11 @@ def concatenate(datasets: Sequence[TrajectoryDataset], name: str) -> TrajectoryD
                     f"{name}: {first.name} and {other.name} differ in {field}: "
                     f"{getattr(first, field)} and {getattr(other, field)}"
                 )
+        if _scale(other) != _scale(first):
+            raise DatasetError(
+                f"{name}: rewards of {first.name} are scaled by {_scale(first):g}, those of {other.name} by "
+                f"{_scale(other):g}; scale after mixing"
+            )
     offsets = np.cumsum([0, *(dataset.num_steps for dataset in datasets)])
     starts = [dataset.starts[:-1] + offset for dataset, (offset, _) in zip(datasets, pairwise(offsets), strict=True)]
     return build_dataset(
@@ -148,8 +197,50 @@ def concatenate(datasets: Sequence[TrajectoryDataset], name: str) -> TrajectoryD
         observation_space=first.observation_space,
         action_space=first.action_space,
         environment=first.environment,
-        details={"parts": [{"name": d.name, "fingerprint": d.fingerprint, **d.details} for d in datasets]},
+        details={
+            "parts": [{"name": d.name, "fingerprint": d.fingerprint, **d.details} for d in datasets],
+            **_shared(datasets),
+        },
     )
+
+
+def _scale(dataset: TrajectoryDataset) -> float:
+    return float(dataset.details.get("reward_scale", 1.0))
+
+
+def _shared(datasets: Sequence[TrajectoryDataset]) -> dict[str, Any]:
+    """What of the parts' details holds for the whole."""
+    first = datasets[0].details
+    shared = {
+        key: first[key]
+        for key in ("reference", "reward_scale")
+        if key in first and all(dataset.details.get(key) == first[key] for dataset in datasets)
+    }
+    lossy = any(dataset.details.get("lossy_images") for dataset in datasets)
+    return shared | ({"lossy_images": True} if lossy else {})
+
+
+def mixture(
+    datasets: Sequence[TrajectoryDataset], fractions: Sequence[float], generator: np.random.Generator, name: str
+) -> TrajectoryDataset:
+    """A random share of the episodes of each dataset, one dataset after the other; 1 takes all of it as it is.
+
+    Raises:
+        ConfigError: there is not one fraction for each dataset, or one is not above 0 and at most 1.
+        DatasetError: nothing was given, or spaces or environments differ.
+    """
+    if len(datasets) != len(fractions):
+        raise ConfigError(f"expected one fraction for each of {len(datasets)} datasets; found {len(fractions)}")
+    parts = [
+        dataset if fraction == 1 else random_fraction(dataset, fraction, generator)
+        for dataset, fraction in zip(datasets, fractions, strict=True)
+    ]
+    return concatenate(parts, name)
+
+
+def _check_share(fraction: float) -> None:
+    if not 0 < fraction <= 1:
+        raise ConfigError(f"fraction must lie above 0 and be at most 1, found {fraction}")
 
 
 def _joined(datasets: Sequence[TrajectoryDataset], field: str) -> npt.NDArray[Any]:

@@ -5,8 +5,11 @@ This file knows what a recorded episode must look like and D4RL's HDF5. It delib
 not grow with their number.
 """
 
+import errno
 import json
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +26,7 @@ from wikirl.types import RecordedEpisode, Space
 
 Arrays = dict[str, npt.NDArray[Any]]
 _BLOCK = 1 << 23  # bytes of observations that are written together
+_SPARE = 1 << 25  # bytes to be left on the disk, for what HDF5 still holds back
 _CHUNK = 1 << 18  # bytes that HDF5 compresses together
 
 
@@ -57,8 +61,9 @@ def write_d4rl(  # noqa: PLR0913 - one argument for each thing the file records
         DatasetError: the file exists, there is no episode, or one does not fit the spaces.
     """
     kept = {**(attributes or {}), **_attributes(observation_space, action_space, environment, note, reference)}
-    with noting(path), appearing(path) as temporary, h5py.File(temporary, "w") as file:
+    with writing_hdf5(path), appearing(path) as temporary, h5py.File(temporary, "w") as file:
         for block in _blocks(checked(episodes, str(path), observation_space, action_space), next_observations):
+            require_room(path.parent, sum(values.nbytes for values in block.values()))
             for key, values in block.items():
                 _append(file, key, values)
         file.attrs.update(kept)
@@ -98,6 +103,29 @@ def checked(
         yield episode
     if number < 0:
         raise DatasetError(f"{name}: there are no episodes to write")
+
+
+@contextmanager
+def writing_hdf5(place: Path) -> Iterator[None]:
+    """Let errors of the disk be the system's own: HDF5 gives their number in its text alone, whatever it raises."""
+    with noting(place):
+        try:
+            yield
+        except (OSError, RuntimeError, ValueError) as error:
+            found = re.search(r"errno = (\d+)", str(error))
+            if found is None:
+                raise
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+
+
+def require_room(folder: Path, num_bytes: int) -> None:
+    """Ask for room before HDF5 needs it, because it may crash on closing a file that it could not write.
+
+    Raises:
+        OSError: the disk is nearly full.
+    """
+    if shutil.disk_usage(folder).free < num_bytes + _SPARE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 @contextmanager
