@@ -358,9 +358,9 @@ def _draw_ranges(chart: Ranges) -> Figure:
         axes.plot(numbers, heights, color=_LIGHT[1], linestyle="", marker=marker, markersize=9, label=_plain(name))
     sizes = np.maximum(np.abs(low), np.abs(high))
     if sizes.max() > 50 * sizes[sizes > 0].min(initial=np.inf):  # some would be a dot at zero
-        smallest = max(float(sizes[sizes > 0].min()), float(sizes.max()) / 1e6)
-        axes.set_yscale("symlog", linthresh=smallest)
-        places = SymmetricalLogLocator(base=10, linthresh=smallest)
+        small = float(np.quantile(sizes[sizes > 0], 0.25))
+        axes.set_yscale("symlog", linthresh=small)
+        places = SymmetricalLogLocator(base=10, linthresh=small)
         places.set_params(numticks=9)
         axes.yaxis.set_major_locator(places)
         axes.tick_params(which="minor", length=0)

@@ -120,7 +120,6 @@ def _episodes(dataset: TrajectoryDataset, found: Suggestions) -> Html:
     returns, near = dataset.returns.astype(np.float64), near_best(dataset)
     targets = {f"target {target:g}": target for target in found.target_returns}
     share = float(dataset.lengths[near].sum() / dataset.num_steps)
-    rows = [_row("return", returns), _row("length", dataset.lengths.astype(np.float64))]
     return pages.join(
         [
             pages.side_by_side(
@@ -131,20 +130,21 @@ def _episodes(dataset: TrajectoryDataset, found: Suggestions) -> Html:
                 ),
                 pages.figure(pages.bar_chart(_lengths(dataset)), "Lengths of episodes, by how they ended."),
             ),
-            pages.table(rows, "Quantiles over episodes"),
+            _quantiles({"return": returns, "length": dataset.lengths.astype(np.float64)}),
         ]
     )
 
 
-def _row(name: str, values: npt.NDArray[np.float64]) -> dict[str, object]:
-    quantiles = {"5 %": 0.05, "25 %": 0.25, "half": 0.5, "75 %": 0.75, "95 %": 0.95}
-    return {
-        "": name,
-        "smallest": number(float(values.min())),
-        **{label: number(float(np.quantile(values, level))) for label, level in quantiles.items()},
-        "largest": number(float(values.max())),
-        "mean": number(float(values.mean())),
-    }
+def _quantiles(columns: dict[str, npt.NDArray[np.float64]]) -> Html:
+    """Rows are quantiles, so that it fits on a phone."""
+    levels = {"smallest": 0.0, "5 % up to": 0.05, "25 %": 0.25, "half": 0.5, "75 %": 0.75, "95 %": 0.95, "largest": 1.0}
+    rows = [
+        {"": label, **{name: number(float(np.quantile(values, level))) for name, values in columns.items()}}
+        for label, level in levels.items()
+    ]
+    return pages.table(
+        [*rows, {"": "mean", **{name: number(float(values.mean())) for name, values in columns.items()}}]
+    )
 
 
 def _edges(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -215,9 +215,9 @@ def _table(columns: Columns) -> Html:
     count = len(columns.low)
     rows = [
         {
-            "coordinate": str(place),
+            "#": str(place),
             **{
-                name: number(float(getattr(columns, key)[place]))
+                name: f"{getattr(columns, key)[place]:.3g}"
                 for name, key in (("smallest", "low"), ("largest", "high"), ("mean", "mean"), ("deviation", "std"))
             },
         }

@@ -190,12 +190,13 @@ def _spread(returns: npt.NDArray[np.float64]) -> Iterator[Finding]:
 
 
 def _rare_returns(dataset: TrajectoryDataset) -> Iterator[Finding]:
-    near = int(near_best(dataset).sum())
-    # Fewer than five, or one in a hundred, are seen too seldom for their return to mean anything but these episodes.
-    if dataset.num_episodes >= 20 and not equal_returns(dataset) and near < max(5, 0.01 * dataset.num_episodes):
+    near, episodes = int(near_best(dataset).sum()), dataset.num_episodes
+    # Fewer than five (one in twenty of a small set), or one in a hundred, are seen too seldom for their return to mean
+    # anything but these episodes.
+    if not equal_returns(dataset) and near < max(min(5, 0.05 * episodes), 0.01 * episodes):
         yield Finding(
             "note", "returns",
-            f"{near:,} of {dataset.num_episodes:,} episodes come within a tenth of the range of the best return",
+            f"{near:,} of {episodes:,} episodes come within a tenth of the range of the best return",
             "asking for the best leans on these few; compare with the second suggested target",
         )  # fmt: skip
 

@@ -8,6 +8,7 @@ import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +67,7 @@ class Profile:
 
     Attributes:
         observations: Their coordinates.
+        usual_observations: Between which values nine in ten of each coordinate lie; None for frames.
         equal_observations: Pairs of coordinates that are equal at every step; none are looked for in pixels.
         actions: Coordinates of actions; choices count as one coordinate.
         action_use: For vectors of actions.
@@ -80,6 +82,7 @@ class Profile:
     """
 
     observations: Columns
+    usual_observations: tuple[Float64[np.ndarray, "O"], Float64[np.ndarray, "O"]] | None
     equal_observations: tuple[tuple[int, int], ...]
     actions: Columns
     action_use: ActionUse | None
@@ -98,10 +101,12 @@ def profile(dataset: TrajectoryDataset) -> Profile:
     discrete = dataset.action_space.n
     num_nonzero = int(np.count_nonzero(dataset.rewards))
     last = np.asarray(dataset.rewards[dataset.starts[1:] - 1])
-    frames = dataset.observations.dtype == np.uint8 and dataset.observations.ndim > 2
+    frames = dataset.observations.ndim > 2
+    usual = None if frames else np.quantile(_sample(dataset.observations, _SAMPLE), (0.05, 0.95), axis=0).astype(float)
     return Profile(
         observations=observations,
-        equal_observations=() if dataset.observations.ndim > 2 else _equal_columns(dataset.observations, observations),
+        usual_observations=None if usual is None else (usual[0], usual[1]),
+        equal_observations=() if frames else _equal_columns(dataset.observations, observations),
         actions=actions,
         action_use=_action_use(dataset) if discrete is None else None,
         choices=None if discrete is None else _choices(dataset.actions, discrete),
@@ -110,13 +115,15 @@ def profile(dataset: TrajectoryDataset) -> Profile:
         only_last_rewards=num_nonzero > 0 and int(np.count_nonzero(last)) == num_nonzero,
         repeats=repeated_episodes(dataset),
         hidden_starts=hidden_starts(dataset),
-        jpeg_quality=jpeg_quality(_sample(dataset.observations, 64)) if frames else None,
+        jpeg_quality=jpeg_quality(_sample(dataset.observations, 64))
+        if frames and dataset.observations.dtype == np.uint8
+        else None,
     )
 
 
 def equal_returns(dataset: TrajectoryDataset) -> bool:
     """Whether all episodes return the same, up to the rounding of sums of float32."""
-    returns = dataset.returns
+    returns = dataset.returns.astype(np.float64)
     return bool(np.ptp(returns) <= 1e-5 * np.abs(returns).max())
 
 
@@ -160,8 +167,8 @@ def hidden_starts(dataset: TrajectoryDataset) -> npt.NDArray[np.int64] | None:
     """Steps within episodes that look like the first of another: borders that the log lost.
 
     Where first observations lie (their range, widened by a tenth) is a place that most tasks never come back to, or
-    walk back to. A step that enters it by a jump, a change of some coordinate beyond 99.9 per cent of its changes,
-    looks like a start. Neither alone would do: simulators jump on contact, too.
+    walk back to. A step that enters it from further off than its width, and by a change of some coordinate beyond 99.9
+    per cent of its changes, looks like a start. Neither alone would do: simulators jump on contact, too.
 
     Returns:
         Flat indices, or None if the data cannot tell: frames, too few episodes, or a place that is mostly entered
@@ -171,25 +178,24 @@ def hidden_starts(dataset: TrajectoryDataset) -> npt.NDArray[np.int64] | None:
     if observations.ndim > 2 or dataset.num_episodes < _FEWEST_STARTS:
         return None
     firsts = observations[_sample(dataset.starts[:-1], _SAMPLE)].astype(np.float64)
-    margin = 0.1 * np.ptp(firsts, axis=0)
-    # Outwards to the next float32, so that a range without a width keeps what lies on it.
-    low = np.nextafter((firsts.min(axis=0) - margin).astype(np.float32), np.float32(-np.inf))
-    high = np.nextafter((firsts.max(axis=0) + margin).astype(np.float32), np.float32(np.inf))
+    low, high, width = firsts.min(axis=0), firsts.max(axis=0), np.ptp(firsts, axis=0)
     entered = [np.zeros(0, dtype=np.int64)]
     jumped = [np.zeros(0, dtype=bool)]
     usual = _usual_change(dataset)
     for first, chunk in in_chunks(observations):
-        steps = np.setdiff1d(first + _rows_within(chunk, low, high), dataset.starts, assume_unique=True)
-        before = observations[steps - 1]
-        outside = ((before < low) | (before > high)).any(axis=1)
-        entered.append(steps[outside])
-        jumped.append((np.abs(observations[steps[outside]] - before[outside]) > usual).any(axis=1))
+        steps = np.setdiff1d(
+            first + _rows_within(chunk, low - 0.1 * width, high + 0.1 * width), dataset.starts, assume_unique=True
+        )
+        before = observations[steps - 1].astype(np.float64)
+        far = ((before < low - 1.1 * width) | (before > high + 1.1 * width)).any(axis=1)
+        entered.append(steps[far])
+        jumped.append((np.abs(observations[steps[far]] - before[far]) > usual).any(axis=1))
     every, jump = np.concatenate(entered), np.concatenate(jumped)
     return every[jump] if 2 * jump.sum() >= len(every) else None
 
 
 def _rows_within(
-    rows: npt.NDArray[np.float32], low: npt.NDArray[np.float32], high: npt.NDArray[np.float32]
+    rows: npt.NDArray[Any], low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.int64]:
     """Indices of rows of which every coordinate lies within bounds; few survive the first coordinates."""
     found = np.arange(len(rows))
@@ -199,17 +205,18 @@ def _rows_within(
     return found
 
 
-def _usual_change(dataset: TrajectoryDataset) -> npt.NDArray[np.float32]:
+def _usual_change(dataset: TrajectoryDataset) -> npt.NDArray[np.float64]:
     """What 99.9 per cent of a coordinate's changes from step to step stay under; infinite if they are all zero."""
     steps = _sample(np.arange(1, dataset.num_steps), _SAMPLE)
     steps = np.setdiff1d(steps, dataset.starts, assume_unique=True)
     if len(steps) == 0:
-        return np.full(dataset.observations.shape[1], np.inf, dtype=np.float32)
-    changes = np.quantile(np.abs(dataset.observations[steps] - dataset.observations[steps - 1]), 0.999, axis=0)
-    return np.where(changes > 0, changes, np.inf).astype(np.float32)
+        return np.full(dataset.observations.shape[1], np.inf)
+    before = dataset.observations[steps - 1].astype(np.float64)
+    changes = np.quantile(np.abs(dataset.observations[steps] - before), 0.999, axis=0)
+    return np.where(changes > 0, changes, np.inf)
 
 
-def _equal_columns(values: npt.NDArray[np.generic], numbers: Columns) -> tuple[tuple[int, int], ...]:
+def _equal_columns(values: npt.NDArray[Any], numbers: Columns) -> tuple[tuple[int, int], ...]:
     """Pairs of changing coordinates that are equal throughout; those with other numbers cannot be."""
     alike = defaultdict(list)
     for column in np.flatnonzero(~numbers.constant).tolist():
@@ -256,6 +263,6 @@ def _digest(dataset: TrajectoryDataset, episode: int) -> int:
     return int.from_bytes(digest.digest())
 
 
-def _sample(values: npt.NDArray[np.generic], most: int) -> npt.NDArray[np.generic]:
+def _sample(values: npt.NDArray[Any], most: int) -> npt.NDArray[Any]:
     """At most that many, evenly spread; always the same ones."""
     return np.asarray(values[:: -(-len(values) // most)])

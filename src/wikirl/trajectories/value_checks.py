@@ -23,6 +23,7 @@ def value_findings(dataset: TrajectoryDataset, profile: Profile) -> Iterator[Fin
         yield from _frames(dataset, profile)
     else:
         yield from _observations(profile.observations)
+        yield from _extremes(profile)
         if profile.equal_observations:
             pairs = [f"{one} and {other}" for one, other in profile.equal_observations]
             yield Finding(
@@ -86,21 +87,26 @@ def _observations(columns: Columns) -> Iterator[Finding]:
             "warning", "observations", _coordinates(coarse, "lie so far from 0 that float32 rounds changes off"),
             "subtract a constant before writing the data, such as the first timestamp",
         )  # fmt: skip
-    centre = columns.mean[changing]
-    extreme = np.maximum(high[changing] - centre, centre - low[changing]) / spread
-    # The simulators' own stay below 15 deviations; a marker such as -999 for a missing value does not.
-    if (wild := changing[extreme > 100]).size:
-        yield Finding(
-            "warning", "observations",
-            _coordinates(wild, f"reach {number(float(extreme.max()))} deviations from their mean"),
-            "look for glitches, or for a number that stands for a missing value; to the model they are huge inputs",
-        )  # fmt: skip
     if spread.max() > 1e4 * spread.min():
         yield Finding(
             "note", "observations",
             f"deviations run from {number(spread.min())} (coordinate {changing[spread.argmin()]}) "
             f"to {number(spread.max())} (coordinate {changing[spread.argmax()]})",
             "nothing to mend: wikirl divides by them; other programs may not",
+        )  # fmt: skip
+
+
+def _extremes(profile: Profile) -> Iterator[Finding]:
+    if profile.usual_observations is None:
+        return
+    (low, high), columns = profile.usual_observations, profile.observations
+    beyond = np.maximum(columns.high - high, low - columns.low)
+    # Simulators' own reach 5 such ranges; a marker such as -999 for a missing value does not.
+    if (wild := np.flatnonzero((high > low) & (beyond > 100 * (high - low)))).size:
+        yield Finding(
+            "warning", "observations",
+            _coordinates(wild, "reach more than a hundred times as far as nine in ten of their values"),
+            "look for glitches, or for a number that stands for a missing value; to the model they are huge inputs",
         )  # fmt: skip
 
 
@@ -134,7 +140,7 @@ def _choices(counts: npt.NDArray[np.int64]) -> Iterator[Finding]:
         return
     if unused.size:
         yield Finding(
-            "note", "actions", f"of {len(counts):,} choices {some(unused.tolist())} were never taken",
+            "note", "actions", f"choices of 0 to {len(counts) - 1:,} that were never taken: {some(unused.tolist())}",
             "right if the task has them and the behaviour avoids them; else number the choices without gaps",
         )  # fmt: skip
     if share > 0.95:  # a policy that ignores everything is then right in 19 of 20 steps
