@@ -85,8 +85,10 @@ def test_data_check_with_errors_is_2_and_shows_them(tmp_path: Path, capsys: pyte
     data, page = tmp_path / "<b>mine.npz", tmp_path / "page.html"
 
     def write(action: float) -> None:
-        arrays = {"observations": np.ones((9, 2)), "actions": np.full((9, 1), action), "rewards": np.ones(9)}
-        np.savez(data, starts=np.array([0, 4]), terminated=np.array([True, True]), **arrays)
+        np.savez(
+            data, observations=np.ones((9, 2)), actions=np.full((9, 1), action), rewards=np.ones(9), starts=[0, 4],
+            terminated=[True, True],
+        )  # fmt: skip
 
     write(0.0)
     assert run("data", "check", str(data), "--out", str(page)) == 2

@@ -131,10 +131,10 @@ def _short_episodes(dataset: TrajectoryDataset, context_length: int) -> Iterator
 
 
 def _repeats(dataset: TrajectoryDataset, profile: Profile) -> Iterator[Finding]:
-    if not profile.repeats:
+    if len(profile.repeats) == 0:
         return
     share = len(profile.repeats) / dataset.num_episodes
-    examples = [f"{one} = {earlier}" for one, earlier in profile.repeats[:3]]
+    examples = [f"{one} = {earlier}" for one, earlier in profile.repeats[:3].tolist()]
     yield Finding(
         "warning" if share >= 0.01 else "note", "episodes",
         f"{len(profile.repeats):,} of {dataset.num_episodes:,} episodes ({percent(share)}) repeat another one exactly "

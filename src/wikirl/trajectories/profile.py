@@ -90,7 +90,7 @@ class Profile:
     rewards: Columns
     nonzero_rewards: float
     only_last_rewards: bool
-    repeats: tuple[tuple[int, int], ...]
+    repeats: Int64[np.ndarray, "R 2"]
     hidden_starts: Int64[np.ndarray, "H"] | None
     jpeg_quality: int | None
 
@@ -147,8 +147,8 @@ def column_numbers(values: Shaped[np.ndarray, "S *D"]) -> Columns:
     return Columns(low, high, mean, np.sqrt(squares / len(values)))
 
 
-def repeated_episodes(dataset: TrajectoryDataset) -> tuple[tuple[int, int], ...]:
-    """Episodes of more than one step that equal an earlier one to the bit: pairs (episode, the earlier one).
+def repeated_episodes(dataset: TrajectoryDataset) -> Int64[np.ndarray, "R 2"]:
+    """Episodes of more than one step that equal an earlier one to the bit: rows of (episode, the earlier one).
 
     Only those that share length and return with another are hashed, which spares most data the reading.
     """
@@ -156,11 +156,10 @@ def repeated_episodes(dataset: TrajectoryDataset) -> tuple[tuple[int, int], ...]
     key = (dataset.lengths.astype(np.uint64) << np.uint64(32)) | returns
     _, inverse, counts = np.unique(key, return_inverse=True, return_counts=True)
     candidates = np.flatnonzero((counts[inverse] > 1) & (dataset.lengths > 1))
-    digests = np.array([_digest(dataset, episode) for episode in candidates.tolist()], dtype=np.uint64)
+    digests = np.fromiter((_digest(dataset, episode) for episode in candidates.tolist()), np.uint64, len(candidates))
     _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
-    earlier = candidates[first[inverse]] if len(candidates) else candidates
-    repeats = earlier != candidates
-    return tuple(zip(candidates[repeats].tolist(), earlier[repeats].tolist(), strict=True))
+    pairs = np.stack([candidates, candidates[first[inverse]]], axis=1)
+    return np.asarray(pairs[pairs[:, 0] != pairs[:, 1]])
 
 
 def hidden_starts(dataset: TrajectoryDataset) -> npt.NDArray[np.int64] | None:
