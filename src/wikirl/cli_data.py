@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 from wikirl.cli_parts import Result, finishing, lines, table
+from wikirl.errors import UnsoundDatasetError
 
 
 def add_actions(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +65,6 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _check_dataset(dataset: str, context_length: int, out: Path | None, no_page: bool) -> Result:
-    from wikirl.errors import UnsoundDatasetError
     from wikirl.trajectories.checking import check_trajectories
     from wikirl.trajectories.checking_page import default_page, write_page
 
@@ -94,15 +94,19 @@ def _checked(result: Result) -> str:
     for finding in result["findings"]:
         head = f"{finding['severity'].upper()} ({finding['topic']}): {finding['message']}"
         advice = f"what to do: {finding['advice']}"
-        parts.append(textwrap.fill(head, 100) + "\n" + textwrap.indent(textwrap.fill(advice, 96), "    "))
+        parts.append(_wrapped(head) + "\n" + textwrap.indent(_wrapped(advice), "    "))
     if not result["findings"]:
         parts.append("Nothing to complain of.")
     if (asked := result["suggestions"]) is not None:
         targets = " ".join(f"{target:g}" for target in asked["target_returns"])
-        parts.append(textwrap.fill(f"Suggested: --target-returns {targets} ({asked['rule']})", 100))
+        parts.append(_wrapped(f"Suggested: --target-returns {targets} ({asked['rule']})"))
     if result["page"] is not None:
         parts.append(f"Page: {result['page']}")
     return "\n\n".join(parts)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 96, break_long_words=False, break_on_hyphens=False)
 
 
 def _spread(summary: Result) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.test_pages import HOSTILE, Outline
 from tests.trajectories.making import make_dataset, make_fields, sound_fields
+from wikirl.errors import ConfigError
 from wikirl.trajectories.checking import Report, check_dataset
 from wikirl.trajectories.checking_page import checking_page, default_page, write_page
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
@@ -79,6 +80,21 @@ def test_the_page_is_written_whole(tmp_path: Path) -> None:
     write_page(report, tmp_path / "a" / "b.html")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.html"]
     assert (tmp_path / "a" / "b.html").read_text(encoding="utf-8") == checking_page(report)
+
+
+def test_a_place_that_takes_no_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    report = check_dataset(make_dataset())
+    for place in (tmp_path / "folder", tmp_path / "file" / "page.html", tmp_path / ("a" * 300)):
+        with pytest.raises(ConfigError, match="choose another --out"):
+            write_page(report, place)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    write_page(Report("\udcff", (Finding("error", "reading", "\udcff", ""),)), tmp_path / "page.html")
+    assert "\\udcff" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,11 @@ def test_no_observation_differs() -> None:
     assert find("no observation differs", findings(build_dataset("still", **fields))).severity == "warning"
 
 
+def test_what_an_environment_keeps_still_is_a_note() -> None:
+    fields = observations(1, lambda x: 0 * x)
+    assert find("never change: 1", findings(build_dataset("ant", **fields, environment="Ant-v5"))).severity == "note"
+
+
 def test_a_column_twice() -> None:
     fields = sound_fields()
     fields["observations"][:, 2] = fields["observations"][:, 0]

@@ -94,7 +94,7 @@ def check_trajectories(dataset_id: str, *, context_length: int = 20, cache: Path
         if not _is_there(dataset_id, cache):
             raise
         line = " ".join(str(error).split())
-        finding = Finding("error", "reading", line, "mend the file, or leave these steps out, and check again")
+        finding = Finding("error", "reading", line, "mend the data and check again")
         return Report(dataset_id, (finding,))
 
 

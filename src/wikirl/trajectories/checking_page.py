@@ -4,6 +4,7 @@ This file knows what belongs on the page. It deliberately judges nothing (`check
 matplotlib (`pages`).
 """
 
+import contextlib
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wikirl import pages
+from wikirl.errors import ConfigError, refusal_of_the_system
 from wikirl.pages import Bars, Html, Ranges
 from wikirl.runs import noting
 from wikirl.trajectories.checking import Report, Suggestions
@@ -35,12 +37,24 @@ def default_page(dataset_id: str) -> Path:
 
 
 def write_page(report: Report, path: Path) -> None:
-    """Write the page, complete or not at all."""
-    with noting(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(checking_page(report), encoding="utf-8")
-        temporary.replace(path)
+    """Write the page, complete or not at all.
+
+    Raises:
+        ConfigError: no file can be written there, for another reason than a full disk or a missing permission.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with noting(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # File names may hold what is no text.
+            temporary.write_text(checking_page(report), encoding="utf-8", errors="backslashreplace")
+            temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if refusal_of_the_system(error):
+            raise
+        raise ConfigError(f"expected a place for a page at {path}; found: {error}; choose another --out") from error
 
 
 def checking_page(report: Report) -> str:

@@ -140,7 +140,7 @@ def _repeats(dataset: TrajectoryDataset, profile: Profile) -> Iterator[Finding]:
         f"{len(profile.repeats):,} of {dataset.num_episodes:,} episodes ({percent(share)}) repeat another one exactly "
         f"(such as {some(examples)})",
         "if a file was read twice, leave the copies out: they weigh more in training, and held-out episodes are no "
-        "longer unseen; if task and behaviour are deterministic, ignore this",
+        "longer unseen; if the task is small or deterministic, ignore this",
     )  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def _spread(returns: npt.NDArray[np.float64]) -> Iterator[Finding]:
             f"returns hardly differ: nine in ten lie between {number(low)} and {number(high)}",
             "asking for a return will change little; mix in episodes of other quality if there are any",
         )  # fmt: skip
-    # Good returns are rare in the logs of a learner (replays here reach 3 such ranges above); 10 ranges are glitches.
+    # Good returns are rare in the logs of a learner (those here reach 3 such ranges above); 10 are glitches.
     far = np.flatnonzero((returns < low - 10 * (high - low)) | (returns > high + 10 * (high - low)))
     if high > low and 0 < len(far) <= max(0.01 * len(returns), 1):
         examples = [f"{number(returns[episode])} of episode {episode}" for episode in far[:3].tolist()]
@@ -208,7 +208,7 @@ def _amount(dataset: TrajectoryDataset, context_length: int) -> Iterator[Finding
             "an error on held-out episodes would rest on one; log more, or score in an environment",
         )  # fmt: skip
     windows = dataset.num_steps / context_length
-    if windows < 50:  # less than one batch of 64 without repetition
+    if windows < 64:  # not even one batch of the default size without repetition
         yield Finding(
             "warning", "amount",
             f"{plural(dataset.num_steps, 'step')} fill {number(windows)} windows of {context_length}",

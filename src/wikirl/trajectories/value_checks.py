@@ -22,7 +22,7 @@ def value_findings(dataset: TrajectoryDataset, profile: Profile) -> Iterator[Fin
     if dataset.observations.ndim > 2:
         yield from _frames(dataset, profile)
     else:
-        yield from _observations(profile.observations)
+        yield from _observations(dataset, profile.observations)
         yield from _extremes(profile)
         if profile.equal_observations:
             pairs = [f"{one} and {other}" for one, other in profile.equal_observations]
@@ -59,7 +59,7 @@ def _rewards(dataset: TrajectoryDataset, profile: Profile) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _observations(columns: Columns) -> Iterator[Finding]:
+def _observations(dataset: TrajectoryDataset, columns: Columns) -> Iterator[Finding]:
     low, high, std = columns.low, columns.high, columns.std
     constant = columns.constant
     if constant.all():
@@ -68,10 +68,12 @@ def _observations(columns: Columns) -> Iterator[Finding]:
             "name the columns that hold them; a policy needs something to react to",
         )  # fmt: skip
         return
-    if constant.any():
+    if constant.any():  # environments have such coordinates; in logs of one's own they are most often a wrong column
         yield Finding(
-            "warning", "observations", _coordinates(np.flatnonzero(constant), "never change"),
-            "leave them out: should one change when the policy acts, it is a huge input to the model",
+            "note" if dataset.environment else "warning", "observations",
+            _coordinates(np.flatnonzero(constant), "never change"),
+            "leave them out, unless the environment gives them; should one change when the policy acts, "
+            "it is a huge input to the model",
         )  # fmt: skip
     changing = np.flatnonzero(~constant)
     size, spread = np.maximum(np.abs(low), np.abs(high))[changing], std[changing]
