@@ -354,12 +354,14 @@ def _draw_ranges(chart: Ranges) -> Figure:
     numbers, wide = np.arange(len(low)), min(8.0, 240 / len(low))  # points
     axes.vlines(numbers, low, high, color=_LIGHT[0], linewidth=min(1.5, wide), label="all values")
     axes.vlines(numbers, mean - std, mean + std, color=_LIGHT[0], linewidth=wide, alpha=0.6, label="mean ± deviation")
+    axes.plot(numbers, mean, color=_LIGHT[0], linestyle="", marker="o", markersize=min(4, wide))  # of constants, all
     for (name, heights), marker in zip(chart.bounds.items(), "_x", strict=False):
         axes.plot(numbers, heights, color=_LIGHT[1], linestyle="", marker=marker, markersize=9, label=_plain(name))
     sizes = np.maximum(np.abs(low), np.abs(high))
     if sizes.max() > 50 * sizes[sizes > 0].min(initial=np.inf):  # some would be a dot at zero
         small = float(np.quantile(sizes[sizes > 0], 0.25))
-        axes.set_yscale("symlog", linthresh=small)
+        decades = float(np.log10(sizes.max() / small))
+        axes.set_yscale("symlog", linthresh=small, linscale=max(decades / 5, 0.5))  # room for the labels around zero
         places = SymmetricalLogLocator(base=10, linthresh=small)
         places.set_params(numticks=9)
         axes.yaxis.set_major_locator(places)
