@@ -28,6 +28,12 @@ def test_packing_is_measured(tmp_path: Path) -> None:
     assert "bytes: 0.0 MB, 198 documents, 2,465 tokens in " in found.stdout
 
 
+def test_checking_is_measured() -> None:
+    command = [sys.executable, "benchmarks/checking.py", "--num-steps", "3000"]
+    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600)
+    assert found.stdout.startswith("3,000 steps checked in ")
+
+
 @pytest.mark.extras
 def test_the_script_for_a_gpu_runs_without_one(tmp_path: Path) -> None:
     command = [

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.recipes.toys import corpus, dataset
@@ -55,6 +56,8 @@ def test_the_front_door() -> None:
         ["pretrain"],
         ["data"],
         ["data", "show"],
+        ["data", "check"],
+        ["data", "collect"],
         ["data", "download"],
         ["data", "transform"],
         ["finetune"],
@@ -155,6 +158,47 @@ def test_data_download(tmp_path: Path, capsys: pytest.CaptureFixture[str], monke
     assert "hopper_expert-v2.hdf5 cannot be read" in line(capsys)
 
 
+def test_data_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("data", "check", "builtin:hopper-medium-replay") == 0
+    printed = capsys.readouterr().out
+    for words in ("120,000", "NOTE (returns): 7 of 1,000", "what to do: ", "--target-returns 2960 688", "Page: runs/"):
+        assert words in printed, words
+    assert (tmp_path / "runs" / "check" / "hopper-medium-replay.html").is_file()
+    out = tmp_path / "mine.html"
+    assert run("data", "check", "builtin:hopper-medium-replay", "--json", "--out", str(out)) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["num_errors"], found["num_warnings"], found["num_notes"], found["page"]) == (0, 0, 1, str(out))
+    assert found["suggestions"]["target_returns"] == [2960, 688]
+    assert out.is_file()
+
+
+def test_data_check_with_errors_is_2_and_shows_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, page = tmp_path / "<b>mine.npz", tmp_path / "page.html"
+
+    def write(action: float) -> None:
+        np.savez(
+            data, observations=np.ones((9, 2)), actions=np.full((9, 1), action), rewards=np.ones(9), starts=[0, 4],
+            terminated=[True, True],
+        )  # fmt: skip
+
+    write(0.0)
+    assert run("data", "check", str(data), "--out", str(page)) == 2
+    captured = capsys.readouterr()
+    assert captured.out.index("ERROR (actions)") < captured.out.index("WARNING (")
+    assert captured.err.startswith(f"wikirl: file:{data}: no action differs from any other; check the columns")
+    assert captured.err.count("\n") == 1
+    assert "&lt;b&gt;mine" in page.read_text()
+    # Nor does it need to be readable.
+    write(np.nan)
+    assert run("data", "check", str(data), "--no-page", "--json") == 2
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert (found["findings"][0]["topic"], found["statistics"], found["page"]) == ("reading", None, None)
+    assert captured.err.count("\n") == 1
+    assert "9 of 9 steps" in captured.err
+
+
 def test_the_road_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, data = corpus(tmp_path), dataset(tmp_path)
     small = ["--vocab-size", "300", "--hidden-size", "16", "--num-positions", "32", "--num-steps", "2"]
@@ -177,6 +221,8 @@ def test_the_road_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     [
         ("data show builtin:hoper-medium-replay", "hopper-medium-replay"),
         ("data show file:missing.hdf5", "missing.hdf5"),
+        ("data check builtin:hoper-medium-replay", "hopper-medium-replay"),
+        ("data check builtin:hopper-medium-replay --context-length 0", "context_length"),
         ("finetune --dataset builtin:hopper-medium-replay --environment Hoper-v5 --out {out}", "Hopper-v5"),
         ("finetune --dataset builtin:hopper-medium-replay --backbone ./nowhere --out {out}", "nowhere"),
         ("finetune --dataset builtin:hopper-medium-replay --num-steps 0 --out {out}", "num_steps"),

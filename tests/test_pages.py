@@ -9,7 +9,7 @@ from PIL import Image
 
 from wikirl import pages
 from wikirl.errors import ConfigError
-from wikirl.pages import Chart, Html, Series
+from wikirl.pages import Bars, Chart, Html, Ranges, Series
 
 HOSTILE = """<img src=x onerror="alert('1')">&$a$ {0} --> ]]>"""
 CHART = Chart(
@@ -22,6 +22,14 @@ CHART = Chart(
     ),
     references={"data's mean": 2.5},
 )
+BARS = Bars(
+    title="Lengths", x_label="steps", y_label="episodes", edges=[0, 1, 2, 4],
+    series={"terminated": [1, 2, 0], "cut": [0, 1, 4]}, references={"limit": 3.5},
+)  # fmt: skip
+RANGES = Ranges(
+    title="Values", x_label="coordinate", y_label="value", low=[-1.0, -500.0], high=[1.0, 900.0],
+    mean=[0.0, 3.0], std=[0.5, 99.0], bounds={"lower bound": [-2.0, -1000.0], "upper bound": [2.0, 1000.0]},
+)  # fmt: skip
 
 
 class Outline(HTMLParser):
@@ -76,8 +84,11 @@ def test_a_page_is_complete_and_loads_nothing() -> None:
         pages.link(HOSTILE),
         pages.page(HOSTILE, HOSTILE),
         pages.line_chart(Chart(HOSTILE, HOSTILE, HOSTILE, [Series(HOSTILE, [0, 1], [1, 2])], {HOSTILE: 1.0})),
+        pages.alert("error", HOSTILE),
+        pages.bar_chart(Bars(HOSTILE, HOSTILE, HOSTILE, [0, 1], {HOSTILE: [1]}, {HOSTILE: 0.5})),
+        pages.range_chart(Ranges(HOSTILE, HOSTILE, HOSTILE, [0.0], [1.0], [0.5], [0.1], {HOSTILE: [1.0]})),
     ],
-    ids=range(15),
+    ids=range(18),
 )
 def test_text_never_becomes_markup(part: str) -> None:
     for tag, attributes in Outline(part).tags:
@@ -152,3 +163,49 @@ def test_charts_that_cannot_be_drawn() -> None:
     for wrong in (replace(line, y=[1.0]), replace(line, low=[0.0, 0.0, 0.0])):
         with pytest.raises(ConfigError, match="one length"):
             pages.png_line_chart(replace(CHART, series=[wrong]))
+
+
+def test_severity_is_not_colour_alone() -> None:
+    for level, words in (("error", "✖ Error"), ("warning", "▲ Warning"), ("note", "● Note")):
+        outline = Outline(pages.alert(level, "Text."))  # type: ignore[arg-type]
+        assert outline.tags[0] == ("div", {"class": f"note level-{level}"})
+        assert words in outline.text
+
+
+def test_bars_and_ranges_say_what_they_show() -> None:
+    for svg, title, words in (
+        (pages.bar_chart(BARS), "Lengths", ("steps", "episodes", "terminated", "cut", "limit")),
+        (pages.range_chart(RANGES), "Values", ("coordinate", "value", "all values", "mean ± deviation", "upper bound")),
+    ):
+        assert f'role="img" aria-label="{title}"' in svg
+        for word in words:
+            assert word in Outline(svg).text
+        assert {"--ink", "--grid", "--line-0", "--line-1"} == set(re.findall(r"var\((--[a-z0-9-]+)\)", svg))
+        assert "#000000" not in svg
+        assert "://" not in svg
+    assert pages.bar_chart(BARS) == pages.bar_chart(BARS)
+    assert pages.range_chart(RANGES) == pages.range_chart(RANGES)
+
+
+def test_bars_stand_on_each_other() -> None:
+    svg = pages.bar_chart(replace(BARS, series={"a": [1, 1, 1], "b": [3, 0, 1]}, references={}))
+    assert "4" in Outline(svg).text  # the axis goes up to the sum
+    numbered = pages.bar_chart(replace(BARS, edges=[-0.5, 0.5, 1.5, 2.5], numbered=True))
+    assert "0.5" not in Outline(numbered).text  # whole numbers under the bars
+
+
+def test_bars_and_ranges_that_cannot_be_drawn() -> None:
+    for wrong in (
+        replace(BARS, series={}), replace(BARS, series={name: [1, 2, 3] for name in "abcde"}),
+        replace(BARS, references=dict.fromkeys("abcde", 1.0)), replace(BARS, edges=[0, 1]), replace(BARS, edges=[]),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError):
+            pages.bar_chart(wrong)
+    for bad in (replace(RANGES, mean=[0.0]), replace(RANGES, bounds={"a": [1.0]}), Ranges("", "", "", [], [], [], [])):
+        with pytest.raises(ConfigError, match="one length"):
+            pages.range_chart(bad)
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [1e38, -1e38], [1e-40, 1.0], [5.0, 5.0]])
+def test_ranges_of_any_size_are_drawn(values: list[float]) -> None:
+    assert "value" in pages.range_chart(Ranges("", "number", "value", values, values, values, [0.0, 1.0]))

@@ -14,7 +14,7 @@ from typing import Any
 
 from wikirl.cli_data import add_actions
 from wikirl.cli_parts import Result, add_fields, finishing, lines, machine_flags, table, use_threads
-from wikirl.errors import WikiRLError, refusal_of_the_system
+from wikirl.errors import UnsoundDatasetError, WikiRLError, refusal_of_the_system
 
 ABOUT = "Does pre-training a sequence model on something else make it a better learner of decisions from logged data?"
 
@@ -29,9 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("verb", "action"):
         options.pop(name, None)
     try:
-        result = run(**options)
+        result, complaint = _outcome(run, options)
         if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks
             _say(json.dumps(result) if as_json else show(result))
+        if complaint is not None:
+            raise complaint
     except WikiRLError as error:
         print(f"wikirl: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -48,6 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"wikirl: {refusal}", file=sys.stderr)
         return 2
     return 0
+
+
+def _outcome(run: Callable[..., Result], options: dict[str, Any]) -> tuple[Result, WikiRLError | None]:
+    """The result of a verb; of a check that found errors too, beside its complaint."""
+    try:
+        return run(**options), None
+    except UnsoundDatasetError as error:
+        return error.result, error
 
 
 def _say(text: str) -> None:

@@ -8,6 +8,7 @@ expected, what was found and what to do; the command line prints it on one line 
 import errno
 import os
 import re
+from typing import Any
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -23,6 +24,18 @@ class ConfigError(WikiRLError, ValueError):
 
 class DatasetError(WikiRLError, ValueError):
     """Trajectories that cannot be read or make no sense; the message names file, field and episode."""
+
+
+class UnsoundDatasetError(DatasetError):
+    """A check that found errors; its result is worth showing all the same.
+
+    Attributes:
+        result: What the check would have returned.
+    """
+
+    def __init__(self, message: str, result: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class CorpusError(WikiRLError, ValueError):

@@ -52,3 +52,25 @@ def same_data(first: TrajectoryDataset, second: TrajectoryDataset) -> bool:
     fields = ("observations", "actions", "rewards", "returns_to_go", "starts", "terminated")
     pairs = [(getattr(first, field), getattr(second, field)) for field in fields]
     return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs)
+
+
+def sound_fields(num_episodes: int = 60, *, discrete: bool = False, seed: int = 0) -> Fields:
+    """Data that a check has nothing to say about: episodes of all lengths up to a limit that cuts some of them."""
+    generator = np.random.default_rng(seed)
+    lengths = np.minimum(generator.integers(20, 80, num_episodes), 60)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    steps = int(starts[-1])
+    timesteps = np.arange(steps) - np.repeat(starts[:-1], lengths)
+    # Observations start near zero and drift, as a simulator's do.
+    drift = generator.normal(0, 0.1, (steps, 3)) + timesteps[:, None] * np.array([0.1, -0.2, 0.05])
+    returns = generator.permutation(np.linspace(20, 100, num_episodes))
+    actions: npt.NDArray[Any] = np.tanh(generator.normal(size=(steps, 2)))
+    if discrete:
+        actions = generator.integers(0, 3, steps)
+    return {
+        "observations": drift.astype(np.float32),
+        "actions": actions if discrete else actions.astype(np.float32),
+        "rewards": np.repeat(returns / lengths, lengths) + generator.normal(0, 0.01, steps),
+        "starts": starts,
+        "terminated": lengths < 60,
+    }

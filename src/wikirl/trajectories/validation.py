@@ -82,16 +82,22 @@ def check_finite(name: str, field: str, values: npt.NDArray[Any], starts: npt.ND
     """Look for NaN and infinity.
 
     Raises:
-        DatasetError: naming the first step that holds one.
+        DatasetError: naming the first step that holds one, and how many do.
     """
     if values.dtype.kind != "f":
         return
+    affected, step = 0, -1
     for first, chunk in in_chunks(values):
         finite = np.isfinite(chunk).reshape(len(chunk), -1).all(axis=1)
         if not finite.all():
-            step = first + int(np.argmin(finite))
-            bad = values[step][~np.isfinite(values[step])].ravel()[0]
-            raise DatasetError(f"{name}: {field} holds {bad} (as float32) {where(step, starts)}")
+            step = first + int(np.argmin(finite)) if step < 0 else step
+            affected += int((~finite).sum())
+    if affected:
+        bad = values[step][~np.isfinite(values[step])].ravel()[0]
+        raise DatasetError(
+            f"{name}: {field} holds {bad} (as float32) {where(step, starts)}; "
+            f"{affected:,} of {len(values):,} steps hold such values"
+        )
 
 
 def check_space(name: str, field: str, values: npt.NDArray[Any], space: Space, starts: npt.NDArray[np.int64]) -> None:
