@@ -10,12 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from wikirl.models.acting import DecisionTransformerPolicy
-from wikirl.models.decision_transformer import (
-    ActionScaler,
-    DecisionTransformer,
-    DecisionTransformerConfig,
-    Normalizer,
-)
+from wikirl.models.actions import ActionScaler
+from wikirl.models.decision_transformer import DecisionTransformer, DecisionTransformerConfig, Normalizer
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.models.sequence_model import Backbone
 from wikirl.types import Space, TrajectoryBatch

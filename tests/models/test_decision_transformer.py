@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from tests.helpers import HIGH, LOW, MAX_TIMESTEPS, random_batch, rows_of, tiny_gpt, tiny_transformer
 from wikirl.errors import ConfigError
-from wikirl.models.decision_transformer import ActionScaler, DecisionTransformer, Normalizer
+from wikirl.models.actions import ActionScaler
+from wikirl.models.decision_transformer import DecisionTransformer, Normalizer
 from wikirl.types import TrajectoryBatch
 
 OPTIONS: list[dict[str, Any]] = [

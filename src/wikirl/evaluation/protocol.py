@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from wikirl.errors import ConfigError
 from wikirl.evaluation.environments import crosses_versions, split_id, versions
 from wikirl.evaluation.scores import reference_for
+from wikirl.types import ActionSelection
 
 CheckpointRule = Literal["last", "mean_last_four", "best"]
 Acting = Literal["exact", "cached"]
@@ -33,6 +34,7 @@ class Protocol:
         seeds: Evaluation seeds, which start the episodes; the training seed is no part of the protocol.
         delayed_reward: Whether the policy was told rewards only at the end of an episode.
         acting: `exact` if each action was computed from the last K steps alone, `cached` if keys and values were kept.
+        action_selection: `greedy` if the likeliest choice was taken, `sampled` if one was drawn; None for vectors.
         dataset_environment: Where the training data were made; None if unknown.
         version_warning: What `crosses_versions` says about the two environments.
     """
@@ -47,6 +49,7 @@ class Protocol:
     seeds: tuple[int, ...]
     delayed_reward: bool
     acting: Acting
+    action_selection: ActionSelection | None
     dataset_environment: str | None
     version_warning: str | None
 
@@ -83,12 +86,13 @@ _KINDS: dict[str, type | UnionType] = {
     "seeds": list,
     "delayed_reward": bool,
     "acting": str,
+    "action_selection": str | None,
     "dataset_environment": str | None,
     "version_warning": str | None,
 }
 
 
-def stamp_protocol(
+def stamp_protocol(  # noqa: PLR0913 - one argument for each field that is not filled in
     environment_id: str,
     *,
     checkpoints: Sequence[CheckpointRule],
@@ -97,6 +101,7 @@ def stamp_protocol(
     seeds: Sequence[int],
     delayed_reward: bool = False,
     acting: Acting = "exact",
+    action_selection: ActionSelection | None = None,
     dataset_environment: str | None = None,
 ) -> Protocol:
     """The protocol of a score made here and now: fills in versions, reference and the warning about versions.
@@ -118,6 +123,7 @@ def stamp_protocol(
         seeds=tuple(seeds),
         delayed_reward=delayed_reward,
         acting=acting,
+        action_selection=action_selection,
         dataset_environment=dataset_environment,
         version_warning=crossing,
     )

@@ -8,7 +8,7 @@ main path can be read in one go.
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from wikirl.evaluation.environments import crosses_versions, describe_environment
+from wikirl.evaluation.environments import EnvironmentSpec, crosses_versions, describe_environment
 from wikirl.evaluation.protocol import stamp_protocol
 from wikirl.evaluation.scores import Evaluation, summarize
 from wikirl.kernels import draw_dropout_from, keep_freed_memory
 from wikirl.models.acting import DecisionTransformerPolicy
+from wikirl.models.actions import action_codec
 from wikirl.models.backbone import weights_fingerprint
 from wikirl.models.bundle import save_policy
 from wikirl.models.gpt import GPT
 from wikirl.models.sequence_model import Backbone
 from wikirl.recipes.building import language_probe, make_backbone, make_model, optimizer_groups, text_blocks
-from wikirl.recipes.evaluate import check_fit, evaluation_entry, held_out_error, score, split
+from wikirl.recipes.evaluate import check_fit, evaluation_entry, held_out_errors, score, split
 from wikirl.recipes.objective import TrajectoryObjective, record
 from wikirl.recipes.settings import FinetuneConfig, resolve
 from wikirl.reproducibility import (
@@ -105,7 +106,9 @@ def prepare(config: FinetuneConfig, autocast: torch.dtype | None) -> Prepared:
     dataset = load_trajectories(config.dataset)
     environment = describe_environment(config.environment) if config.environment else None
     if environment:
+        dataset = _with_all_choices(dataset, environment)
         check_fit(environment, dataset)
+    action_codec(dataset.action_space)  # refuses what no model can be made for
     config = resolve(config, dataset, environment)
     backbone = make_backbone(config)
     resolved = {
@@ -145,6 +148,7 @@ class Session:
         self.policy = DecisionTransformerPolicy(
             self.model, dataset.observation_space, dataset.action_space,
             context_length=config.context_length, target_return=config.target_returns[0],
+            action_selection=config.action_selection,
         )  # fmt: skip
         assert config.alignment is not None
         self.trajectory_objective = TrajectoryObjective(
@@ -239,7 +243,7 @@ class Session:
         config = self.config
         figures: dict[str, Any] = {}
         if self.held_out is not None:
-            figures["held_out_action_error"] = held_out_error(self.policy, self.held_out)
+            figures |= held_out_errors(self.policy, self.held_out)
         if config.environment:
             assert config.target_returns is not None
             found = found or score(
@@ -284,7 +288,7 @@ class Session:
             assert isinstance(self.model.backbone, GPT)  # language_probe saw to it
             scores["language"] = self.probe.result(self.model.backbone)
         if self.held_out is not None:
-            scores["held_out_action_error"] = held_out_error(self.policy, self.held_out)
+            scores |= held_out_errors(self.policy, self.held_out)
         if config.environment:
             crossing = _crossing(self.dataset, config)
             scores |= {
@@ -303,8 +307,21 @@ class Session:
         return stamp_protocol(
             config.environment, checkpoints=("last", "mean_last_four", "best"), target_return=target,
             num_episodes=config.eval_episodes, seeds=(config.evaluation_seed,), delayed_reward=config.delayed_reward,
-            dataset_environment=self.dataset.environment,
+            dataset_environment=self.dataset.environment, action_selection=config.action_selection,
         ).to_json()  # fmt: skip
+
+
+def _with_all_choices(dataset: TrajectoryDataset, environment: EnvironmentSpec) -> TrajectoryDataset:
+    """The dataset with the environment's choices, if it has fewer: logs do not tell of those that nobody made."""
+    known, offered = dataset.action_space.n, environment.action_space.n
+    if known is None or offered is None or known >= offered:
+        return dataset
+    tqdm.write(
+        f"warning: {dataset.name} has {known} choices of action, {environment.id} {offered}; "
+        "the policy learns never to make the others",
+        file=sys.stderr,
+    )
+    return replace(dataset, action_space=environment.action_space)
 
 
 def _crossing(dataset: TrajectoryDataset, config: FinetuneConfig) -> str | None:
