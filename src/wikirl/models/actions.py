@@ -106,8 +106,13 @@ class ActionChoices(ActionCodec):
         self.size = n
 
     def make_embedding(self, width: int) -> nn.Embedding:
-        """A table `[n,D]`."""
-        return nn.Embedding(self.size, width)
+        """A table `[n,D]` of small numbers, as GPT-2's words and the Atari model's actions are.
+
+        With PyTorch's own, of variance 1, a shared head starts at logits of deviation √D and learns far slower.
+        """
+        embedding = nn.Embedding(self.size, width)
+        nn.init.normal_(embedding.weight, std=0.02)
+        return embedding
 
     def embed(self, actions: Int[Tensor, "*R B K"], embedding: nn.Module) -> Float[Tensor, "*R B K D"]:
         """Their rows. Padding and the action not yet taken are choice 0, which no prediction can see."""
