@@ -106,7 +106,7 @@ class ActionChoices(ActionCodec):
         self.size = n
 
     def make_embedding(self, width: int) -> nn.Embedding:
-        """A table `[n,D]` of small numbers, as GPT-2's words and the Atari model's actions are.
+        """A table `[n,D]` of small numbers, as GPT-2's words and the Atari model's actions start with.
 
         With PyTorch's own, of variance 1, a shared head starts at logits of deviation √D and learns far slower.
         """

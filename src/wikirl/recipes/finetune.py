@@ -106,8 +106,7 @@ def prepare(config: FinetuneConfig, autocast: torch.dtype | None) -> Prepared:
     dataset = load_trajectories(config.dataset)
     environment = describe_environment(config.environment) if config.environment else None
     if environment:
-        dataset = _with_all_choices(dataset, environment)
-        check_fit(environment, dataset)
+        dataset = _fitted(dataset, environment)
     action_codec(dataset.action_space)  # refuses what no model can be made for
     config = resolve(config, dataset, environment)
     backbone = make_backbone(config)
@@ -311,17 +310,24 @@ class Session:
         ).to_json()  # fmt: skip
 
 
-def _with_all_choices(dataset: TrajectoryDataset, environment: EnvironmentSpec) -> TrajectoryDataset:
-    """The dataset with the environment's choices, if it has fewer: logs do not tell of those that nobody made."""
+def _fitted(dataset: TrajectoryDataset, environment: EnvironmentSpec) -> TrajectoryDataset:
+    """The dataset, with the environment's choices if it has fewer: logs do not tell of those that nobody made.
+
+    Raises:
+        ConfigError: it does not fit the environment.
+    """
     known, offered = dataset.action_space.n, environment.action_space.n
     if known is None or offered is None or known >= offered:
+        check_fit(environment, dataset)
         return dataset
+    dataset = replace(dataset, action_space=environment.action_space)
+    check_fit(environment, dataset)
     tqdm.write(
         f"warning: {dataset.name} has {known} choices of action, {environment.id} {offered}; "
         "the policy learns never to make the others",
         file=sys.stderr,
     )
-    return replace(dataset, action_space=environment.action_space)
+    return dataset
 
 
 def _crossing(dataset: TrajectoryDataset, config: FinetuneConfig) -> str | None:
