@@ -229,6 +229,17 @@ def test_what_a_row_draws_depends_on_the_seed_and_its_number_alone() -> None:
     assert isinstance(policy, RowSeededPolicy)
 
 
+def test_the_way_to_choose_can_change_at_any_step() -> None:
+    policy = tiny_policy(action_selection="greedy")
+    observations, rewards = episodes()
+    greedy = play(policy, observations, rewards)
+    policy.reset_rows(range(ROWS))
+    policy.act(observations[0], rewards[0])
+    policy.action_selection = "sampled"
+    rest = np.stack([policy.act(observations[t], rewards[t]) for t in range(1, STEPS)])
+    assert (rest != greedy[1:]).any()
+
+
 def test_a_way_to_choose_belongs_to_choices() -> None:
     vectors, choices = tiny_policy(), tiny_policy(action_selection="greedy")
     with pytest.raises(ConfigError, match="discrete actions for sampled ones"):

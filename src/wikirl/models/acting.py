@@ -118,14 +118,14 @@ class DecisionTransformerPolicy:
             return torch.zeros(len(seeds), capacity, *shape, dtype=dtype, device=self._device)
 
         self._observations = empty(*self.observation_space.shape)
+        self._returns_to_go = empty(1)
         if self.action_space.is_discrete:
             self._actions = empty(dtype=torch.int64)
-        else:
-            self._actions = empty(self.model.config.action_size)
-        self._returns_to_go = empty(1)
-        if self.action_selection == "sampled":  # a number for every step, whether the row gets that far or not
+            # A number for every step, whether it will be reached and drawn or not.
             draws = np.stack([np.random.default_rng(seed).random(capacity) for seed in seeds])
             self._draws = torch.from_numpy(draws).to(self._device)
+        else:
+            self._actions = empty(self.model.config.action_size)
         # The window without the action that is not yet taken: 3K − 1 tokens.
         size = 3 * self.context_length - 1
         self._memory: KeyValueMemory | None = None

@@ -18,7 +18,7 @@ from wikirl.errors import ConfigError
 from wikirl.kernels import linear, look_up
 from wikirl.types import Space
 
-# More than any game or catalogue of actions has; a column with such numbers holds something else.
+# A column with more holds something else, such as times or ids, whose table would fill the memory.
 MAX_CHOICES = 2**16
 
 
@@ -115,7 +115,7 @@ class ActionChoices(ActionCodec):
         return embedding
 
     def embed(self, actions: Int[Tensor, "*R B K"], embedding: nn.Module) -> Float[Tensor, "*R B K D"]:
-        """Their rows. Padding and the action not yet taken are choice 0, which no prediction can see."""
+        """Their rows. Padding and the action not yet taken stand here as choice 0; no prediction sees either."""
         assert isinstance(embedding, nn.Embedding)  # it made it
         return look_up(embedding.weight, actions)
 
