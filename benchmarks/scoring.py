@@ -21,7 +21,8 @@ from wikirl.evaluation.environments import Environment
 from wikirl.evaluation.rollout import rollout
 from wikirl.kernels import keep_freed_memory
 from wikirl.models.acting import DecisionTransformerPolicy
-from wikirl.models.decision_transformer import ActionScaler, DecisionTransformer, DecisionTransformerConfig, Normalizer
+from wikirl.models.actions import ActionScaler
+from wikirl.models.decision_transformer import DecisionTransformer, DecisionTransformerConfig, Normalizer
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.types import Space
 

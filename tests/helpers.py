@@ -10,18 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from wikirl.models.acting import DecisionTransformerPolicy
-from wikirl.models.decision_transformer import (
-    ActionScaler,
-    DecisionTransformer,
-    DecisionTransformerConfig,
-    Normalizer,
-)
+from wikirl.models.actions import ActionChoices, ActionScaler
+from wikirl.models.decision_transformer import DecisionTransformer, DecisionTransformerConfig, Normalizer
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.models.sequence_model import Backbone
-from wikirl.types import Space, TrajectoryBatch
+from wikirl.types import ActionSelection, Space, TrajectoryBatch
 
 OBSERVATION_SIZE, ACTION_SIZE, MAX_TIMESTEPS = 3, 2, 12
 LOW, HIGH = (-1.0, 0.5), (3.0, 0.75)
+NUM_CHOICES = 4
 
 TINY = GPTConfig(
     num_layers=2,
@@ -53,29 +50,40 @@ def tiny_gpt(seed: int = 0, **changes: Any) -> GPT:
     return gpt
 
 
-def tiny_transformer(gpt: Backbone | None = None, seed: int = 0, **options: Any) -> DecisionTransformer:
-    """A Decision Transformer over `OBSERVATION_SIZE` observations and `ACTION_SIZE` actions in LOW … HIGH."""
+def tiny_transformer(
+    gpt: Backbone | None = None, seed: int = 0, *, choices: bool = False, **options: Any
+) -> DecisionTransformer:
+    """A Decision Transformer over `OBSERVATION_SIZE` observations; `ACTION_SIZE` actions in LOW … HIGH, or choices."""
     given = {"return_scale": 2.0, "max_timesteps": MAX_TIMESTEPS} | options
-    config = DecisionTransformerConfig(OBSERVATION_SIZE, ACTION_SIZE, **given)
+    config = DecisionTransformerConfig(OBSERVATION_SIZE, NUM_CHOICES if choices else ACTION_SIZE, **given)
     normalizer = Normalizer(torch.tensor([1.0, -2.0, 0.0]), torch.tensor([0.5, 2.0, 1.0]))
-    scaler = ActionScaler(torch.tensor(LOW), torch.tensor(HIGH))
-    model = DecisionTransformer(config, gpt or tiny_gpt(seed), normalizer, scaler).eval()
+    codec = ActionChoices(NUM_CHOICES) if choices else ActionScaler(torch.tensor(LOW), torch.tensor(HIGH))
+    model = DecisionTransformer(config, gpt or tiny_gpt(seed), normalizer, codec).eval()
     randomize(model, seed)
     return model
 
 
-def tiny_policy(context_length: int = 3, target_return: float = 5.0, **options: Any) -> DecisionTransformerPolicy:
-    """A policy around `tiny_transformer`."""
+def tiny_policy(
+    context_length: int = 3,
+    target_return: float = 5.0,
+    action_selection: ActionSelection | None = None,
+    **options: Any,
+) -> DecisionTransformerPolicy:
+    """A policy around `tiny_transformer`; of choices if it is said how to select them."""
+    choices = action_selection is not None
     return DecisionTransformerPolicy(
-        tiny_transformer(**options),
+        tiny_transformer(choices=choices, **options),
         Space.box(-torch.inf, torch.inf, (OBSERVATION_SIZE,)),
-        Space.box(np.array(LOW), np.array(HIGH), (ACTION_SIZE,)),
+        Space.discrete(NUM_CHOICES) if choices else Space.box(np.array(LOW), np.array(HIGH), (ACTION_SIZE,)),
         context_length=context_length,
         target_return=target_return,
+        action_selection=action_selection,
     )
 
 
-def random_batch(lengths: Sequence[int] = (4, 2, 1), context_length: int = 4, seed: int = 0) -> TrajectoryBatch:
+def random_batch(
+    lengths: Sequence[int] = (4, 2, 1), context_length: int = 4, seed: int = 0, *, choices: bool = False
+) -> TrajectoryBatch:
     """Random windows; row b holds `lengths[b]` real steps at its end, zeros before them."""
     generator = torch.Generator().manual_seed(seed)
     rows = len(lengths)
@@ -87,6 +95,8 @@ def random_batch(lengths: Sequence[int] = (4, 2, 1), context_length: int = 4, se
         return torch.randn(rows, context_length, size, generator=generator) * mask[..., None]
 
     actions = (real(ACTION_SIZE).tanh() * torch.tensor([2.0, 0.125]) + torch.tensor([1.0, 0.625])) * mask[..., None]
+    if choices:
+        actions = torch.randint(NUM_CHOICES, mask.shape, generator=generator) * mask
     return TrajectoryBatch(real(OBSERVATION_SIZE), actions, real(1), timesteps, mask)
 
 

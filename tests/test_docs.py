@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.recipes.toys import backbone, finetune_config
+from tests.recipes.toys import backbone, dataset, finetune_config
 from wikirl import cli
 from wikirl.recipes.finetune import finetune
 from wikirl.recipes.pretrain_settings import PretrainConfig
@@ -177,10 +177,11 @@ def test_python_blocks(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @dataclass(frozen=True)
 class TinyRuns:
-    """Folders of a tiny pre-training run and of a fine-tuning run with everything switched on."""
+    """Folders of a tiny pre-training run, a fine-tuning run with everything switched on, and one of choices."""
 
     backbone: Path
     run: Path
+    choices: Path
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +194,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> TinyRuns:
         num_steps=2, eval_every=2,
     )  # fmt: skip
     finetune(config, folder / "run", device="cpu", precision="float32")
-    return TinyRuns(Path(start), folder / "run")
+    choices = finetune_config(dataset(folder, choices=True), start, num_steps=1)
+    finetune(choices, folder / "choices", device="cpu", precision="float32")
+    return TinyRuns(Path(start), folder / "run", folder / "choices")
 
 
 def section(title: str) -> str:
@@ -212,21 +215,21 @@ def unlisted(names: set[str], title: str) -> set[str]:
 
 def test_every_metric_is_listed(runs: TinyRuns) -> None:
     lines = read_metrics(runs.run)
-    logged = {key for line in lines for key in line}
+    logged = {key for line in [*lines, *read_metrics(runs.choices)] for key in line}
     assert logged >= {"alignment_loss", "language_loss", "held_out_action_error", "evaluations"}
     assert not unlisted(logged | lines[-1]["evaluations"][0].keys(), "Metrics of `finetune`")
-    logged = {key for line in read_metrics(runs.backbone / "pretraining") for key in line}
-    assert not unlisted(logged, "Metrics of `pretrain`")
+    pretraining = {key for line in read_metrics(runs.backbone / "pretraining") for key in line}
+    assert not unlisted(pretraining, "Metrics of `pretrain`")
     # And the other way: what is listed is logged. The first column names them.
-    for title, folder in (("finetune", runs.run), ("pretrain", runs.backbone / "pretraining")):
-        listed = set(re.findall(r"^\| `(\w+)` \|", section(f"Metrics of `{title}`"), re.M))
-        assert listed == {key for line in read_metrics(folder) for key in line}
+    for title, names in (("finetune", logged), ("pretrain", pretraining)):
+        assert set(re.findall(r"^\| `(\w+)` \|", section(f"Metrics of `{title}`"), re.M)) == names
 
 
 def test_every_score_is_listed(runs: TinyRuns) -> None:
     scores: dict[str, Any] = json.loads((runs.run / "scores.json").read_text())
     assert len(scores["summary"]) == len(scores["protocols"]) == 1
     inner = [scores["summary"][0], scores["protocols"][0], scores["evaluations"][0]]
+    scores |= json.loads((runs.choices / "scores.json").read_text())
     assert not unlisted(scores.keys() | {key for entry in inner for key in entry}, "scores.json")
     figures = json.loads((runs.backbone / "pretraining" / "summary.json").read_text())
     assert not unlisted({key for key in figures if not key.startswith("held_out_")}, "The backbone folder")

@@ -224,6 +224,15 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep keys and values between steps: faster, another policy once the window is full",
     )
+    choosing = parser.add_mutually_exclusive_group()
+    for way, text in (("greedy", "take the likeliest"), ("sampled", "draw one with the model's probabilities")):
+        choosing.add_argument(
+            f"--{way}",
+            action="store_const",
+            const=way,
+            dest="action_selection",
+            help=f"of discrete actions, {text} (default: as the run says)",
+        )
     parser.add_argument(
         "--num-processes", type=int, metavar="N", help="processes that share the episodes (default: as many as help)"
     )

@@ -5,8 +5,9 @@ size · O observation · A action · V vocabulary · C clusters · E parallel en
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from torch import Tensor
 from wikirl.errors import ConfigError
 
 Bounds = float | tuple[float, ...]
+# How a policy of discrete actions chooses: the likeliest, or one drawn with the model's probabilities.
+ActionSelection = Literal["greedy", "sampled"]
 
 
 @dataclass(frozen=True)
@@ -167,3 +170,15 @@ class Policy(Protocol):
                 False; its action is zero and its observation is not looked at.
         """
         ...
+
+
+@runtime_checkable
+class RowSeededPolicy(Policy, Protocol):
+    """A policy that may draw random numbers, in every row from a seed of the row's own.
+
+    So an episode goes the same way in whatever row, wave or process it is played; with one seed for all rows it could
+    not.
+    """
+
+    def reset_rows(self, seeds: Sequence[int]) -> None:
+        """Forget everything and begin as many new episodes as there are seeds, each with its own."""

@@ -1,10 +1,15 @@
 import numpy as np
 import pytest
+import torch
 
-from tests.helpers import tiny_policy
+from tests.helpers import tiny_gpt, tiny_policy
 from wikirl.errors import EnvironmentNotFoundError
 from wikirl.evaluation.parallel import rollout_in_processes, sensible_num_processes
-from wikirl.evaluation.rollout import rollout
+from wikirl.evaluation.rollout import play_numbered, rollout
+from wikirl.models.acting import DecisionTransformerPolicy
+from wikirl.models.actions import ActionChoices
+from wikirl.models.decision_transformer import DecisionTransformer, DecisionTransformerConfig, Normalizer
+from wikirl.types import Space
 
 from .toys import Constant
 
@@ -17,6 +22,26 @@ def test_shares_are_the_episodes_of_one_process() -> None:
     np.testing.assert_array_equal(shared.lengths, together.lengths)
     np.testing.assert_array_equal(shared.terminated, together.terminated)
     assert len(set(together.returns.tolist())) == 5
+
+
+def test_shares_of_a_policy_that_draws_are_the_episodes_of_one_process() -> None:
+    """What the processes play, here without them, as they take seconds to start."""
+    together = rollout(cart_pole_policy(), "CartPole-v1", num_episodes=6, seed=3)
+    shares = [play_numbered(cart_pole_policy(), "CartPole-v1", share, seed=3) for share in (range(2), range(2, 6))]
+    np.testing.assert_array_equal(np.concatenate([share.returns for share in shares]), together.returns)
+    other = rollout(cart_pole_policy(), "CartPole-v1", num_episodes=6, seed=4)
+    assert not np.array_equal(other.returns, together.returns)
+
+
+def cart_pole_policy() -> DecisionTransformerPolicy:
+    """Four coordinates, two choices, random weights, choices drawn."""
+    torch.manual_seed(0)
+    config = DecisionTransformerConfig(4, 2, max_timesteps=500)
+    model = DecisionTransformer(config, tiny_gpt(), Normalizer(torch.zeros(4), torch.ones(4)), ActionChoices(2))
+    spaces = Space.box(-np.inf, np.inf, (4,)), Space.discrete(2)
+    return DecisionTransformerPolicy(
+        model.eval(), *spaces, context_length=3, target_return=100.0, action_selection="sampled"
+    )
 
 
 def test_an_error_in_a_process_is_told_here() -> None:

@@ -52,6 +52,7 @@ OTHER: dict[str, Any] = {
     "seeds": (1, 2),
     "delayed_reward": True,
     "acting": "cached",
+    "action_selection": "sampled",
     "dataset_environment": "Hopper-v2",
     "version_warning": "careful",
 }

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wikirl.errors import ConfigError, EnvironmentNotFoundError
-from wikirl.evaluation.rollout import Rollout, episode_seed, rollout
+from wikirl.evaluation.rollout import Rollout, episode_seed, rollout, rollout_together
 
 from . import toys
 from .toys import Constant, Remembering
@@ -80,6 +81,34 @@ def test_same_seed_same_episodes_and_another_seed_others() -> None:
     assert_same(first, again)
     assert not np.array_equal(first.returns, other.returns)
     assert len(set(first.returns.tolist())) == 3
+
+
+class Drawing:
+    """Draws its choices, in every row from the row's own seed, and keeps them."""
+
+    def reset_rows(self, seeds: Sequence[int]) -> None:
+        self.generators = [np.random.default_rng(seed) for seed in seeds]
+        self.seeds = list(seeds)
+
+    def reset(self, num_envs: int, seed: int) -> None:
+        raise AssertionError("rows with seeds of their own were asked for")
+
+    def act(
+        self,
+        observations: npt.NDArray[Any],
+        rewards: npt.NDArray[np.float64],
+        active: npt.NDArray[np.bool_] | None = None,
+    ) -> npt.NDArray[Any]:
+        return np.array([generator.integers(2) for generator in self.generators])
+
+
+@given(num_episodes=st.integers(1, 7), num_envs=st.integers(1, 8), seed=st.integers(0, 2**40))
+def test_a_row_with_a_seed_of_its_own_draws_the_same_in_any_wave(num_episodes: int, num_envs: int, seed: int) -> None:
+    at_once = rollout(Drawing(), "CartPole-v1", num_episodes=num_episodes, seed=seed)
+    assert_same(rollout(Drawing(), "CartPole-v1", num_episodes=num_episodes, seed=seed, num_envs=num_envs), at_once)
+    both = rollout_together(Drawing(), "CartPole-v1", num_runs=2, num_episodes=num_episodes, seed=seed)
+    for run in both:
+        assert_same(run, at_once)
 
 
 def test_seeds_of_episodes_are_apart() -> None:

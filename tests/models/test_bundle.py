@@ -19,6 +19,8 @@ OPTIONS: list[dict[str, Any]] = [
     {},
     {"share_positions": True, "share_projection": True, "timestep_placement": "after_norm"},
     {"gpt": tiny_gpt(vocab_size=0, num_positions=0, activation="relu", scale_by_inverse_layer=True)},
+    {"action_selection": "greedy"},
+    {"action_selection": "sampled", "share_projection": True},
 ]
 
 
@@ -62,6 +64,7 @@ def test_saved_and_loaded_it_acts_the_same_to_the_bit(tmp_path: Path, options: d
     assert loaded.observation_space == policy.observation_space
     assert loaded.action_space == policy.action_space
     assert (loaded.context_length, loaded.target_return) == (4, -3.5)
+    assert loaded.action_selection == policy.action_selection
     assert not loaded.model.training
     for name, value in policy.model.state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], value), name
@@ -165,6 +168,9 @@ def test_a_config_with_a_hole(bundle: Path, key: str, value: Any) -> None:
         ("decision_transformer", {"observation_size": 4}),
         ("decision_transformer", {"share_projection": True}),
         ("decision_transformer", {"share_positions": True}),
+        ("decision_transformer", {"action_size": 3}),
+        ("action_space", {"n": 2, "shape": [], "low": None, "high": None}),
+        ("action_space", {"low": "-inf"}),
     ],
 )
 def test_a_config_that_does_not_fit(bundle: Path, part: str, changes: dict[str, Any]) -> None:
@@ -176,3 +182,23 @@ def test_a_config_that_does_not_fit(bundle: Path, part: str, changes: dict[str, 
 def test_numbers_that_make_no_sense(bundle: Path, key: str, value: Any) -> None:
     change_config(bundle, lambda config: config.update({key: value}))
     refused(bundle)
+
+
+def test_older_bundles_of_vectors_say_nothing_of_choosing(bundle: Path) -> None:
+    expected = play(load_policy(bundle))
+    change_config(bundle, lambda config: config.pop("action_selection"))
+    assert play(load_policy(bundle)) == expected
+
+
+@pytest.mark.parametrize("value", [None, "often", [], "missing"])
+def test_choices_need_a_way_to_choose(tmp_path: Path, value: Any) -> None:
+    save_policy(tiny_policy(action_selection="greedy"), tmp_path / "policy", {})
+    change_config(tmp_path / "policy", lambda config: config.update({"action_selection": value}))
+    if value == "missing":
+        change_config(tmp_path / "policy", lambda config: config.pop("action_selection"))
+    assert "greedy" in refused(tmp_path / "policy")
+
+
+def test_vectors_are_not_drawn(bundle: Path) -> None:
+    change_config(bundle, lambda config: config.update({"action_selection": "sampled"}))
+    assert "discrete actions" in refused(bundle)

@@ -9,20 +9,33 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from tests.helpers import HIGH, LOW, MAX_TIMESTEPS, random_batch, rows_of, tiny_gpt, tiny_transformer
+from tests.helpers import HIGH, LOW, MAX_TIMESTEPS, NUM_CHOICES, random_batch, rows_of, tiny_gpt, tiny_transformer
 from wikirl.errors import ConfigError
-from wikirl.models.decision_transformer import ActionScaler, DecisionTransformer, Normalizer
+from wikirl.models.actions import ActionChoices, ActionScaler
+from wikirl.models.decision_transformer import DecisionTransformer, Normalizer
 from wikirl.types import TrajectoryBatch
 
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"share_positions": True, "share_projection": True, "timestep_placement": "after_norm"},
+    {"choices": True},
+    {"choices": True, "share_projection": True, "timestep_placement": "after_norm"},
 ]
+
+
+def batch_for(model: DecisionTransformer, *arguments: Any, **options: Any) -> TrajectoryBatch:
+    return random_batch(*arguments, choices=isinstance(model.scaler, ActionChoices), **options)
 
 
 def actions_of(model: DecisionTransformer, batch: TrajectoryBatch) -> Tensor:
     with torch.no_grad():
         return torch.as_tensor(model(batch).actions)
+
+
+def slow_unit(action: Tensor) -> Tensor:
+    """An action as its embedding takes it; a choice as it is."""
+    low, high = torch.tensor(LOW), torch.tensor(HIGH)
+    return 2 * (action - low) / (high - low) - 1 if action.ndim else action
 
 
 @torch.no_grad()
@@ -31,13 +44,11 @@ def slow_tokens(model: DecisionTransformer, batch: TrajectoryBatch) -> Tensor:
     rows = []
     for b, k in torch.ones_like(batch.mask).nonzero().tolist():
         raw = (batch.observations[b, k] - torch.tensor([1.0, -2.0, 0.0])) / torch.tensor([0.5, 2.0, 1.0])
-        low, high = torch.tensor(LOW), torch.tensor(HIGH)
-        unit = 2 * (batch.actions[b, k] - low) / (high - low) - 1
         time = model.timestep_table[batch.timesteps[b, k]]
         for value, layer in [
             (batch.returns_to_go[b, k] / 2.0, model.embed_return),
             (raw, model.embed_observation),
-            (unit, model.embed_action),
+            (slow_unit(batch.actions[b, k]), model.embed_action),
         ]:
             token = layer(value)
             before = model.config.timestep_placement == "before_norm"
@@ -47,7 +58,8 @@ def slow_tokens(model: DecisionTransformer, batch: TrajectoryBatch) -> Tensor:
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_tokens_are_return_observation_action_of_each_step(options: dict[str, Any]) -> None:
-    model, batch = tiny_transformer(**options), random_batch()
+    model = tiny_transformer(**options)
+    batch = batch_for(model)
     normed, entering = model.embed(batch)
     torch.testing.assert_close(entering.detach(), slow_tokens(model, batch), rtol=1e-4, atol=1e-4)
     assert torch.equal(model(batch).token_embeddings, normed)
@@ -65,31 +77,35 @@ def test_after_the_norm_what_alignment_sees_knows_no_time() -> None:
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_actions_are_read_at_observations(options: dict[str, Any]) -> None:
-    model, batch = tiny_transformer(**options), random_batch()
+    model = tiny_transformer(**options)
+    batch = batch_for(model)
     with torch.no_grad():
         hidden = model.backbone(model.embed(batch)[1], batch.mask.repeat_interleave(3, dim=1))
         at = torch.stack([hidden[:, 3 * k + 1] for k in range(4)], dim=1)
         if model.predict_action is None:
-            raw = at @ model.embed_action.weight  # no bias
+            rows = model.embed_action.weight if "choices" in options else model.embed_action.weight.T
+            raw = at @ rows.T  # no bias
         else:
             raw = at @ model.predict_action.weight.T + model.predict_action.bias
         low, high = torch.tensor(LOW), torch.tensor(HIGH)
-        expected = low + (raw.tanh() + 1) / 2 * (high - low)
+        expected = raw if "choices" in options else low + (raw.tanh() + 1) / 2 * (high - low)
     torch.testing.assert_close(actions_of(model, batch), expected, rtol=1e-4, atol=1e-4)
 
 
 def changed(batch: TrajectoryBatch, name: str, step: int, *, later_too: bool) -> TrajectoryBatch:
     value = getattr(batch, name).clone()
     steps = slice(step, None if later_too else step + 1)
-    value[:, steps] = value[:, steps] + (1 if name == "timesteps" else 3.7)
-    return replace(batch, **{name: value % MAX_TIMESTEPS if name == "timesteps" else value})
+    whole = {"timesteps": MAX_TIMESTEPS, "actions": NUM_CHOICES}.get(name) if not value.is_floating_point() else None
+    value[:, steps] = (value[:, steps] + 1) % whole if whole else value[:, steps] + 3.7
+    return replace(batch, **{name: value})
 
 
 @given(step=st.integers(0, 3), seed=st.integers(0, 50), options=st.sampled_from(OPTIONS))
 def test_a_prediction_sees_no_action_of_its_step_and_nothing_later(
     step: int, seed: int, options: dict[str, Any]
 ) -> None:
-    model, batch = tiny_transformer(**options), random_batch((4, 4), seed=seed)
+    model = tiny_transformer(**options)
+    batch = batch_for(model, (4, 4), seed=seed)
     other = changed(batch, "actions", step, later_too=True)
     for name in ("observations", "returns_to_go", "timesteps"):
         other = changed(other, name, step + 1, later_too=True)
@@ -99,7 +115,8 @@ def test_a_prediction_sees_no_action_of_its_step_and_nothing_later(
 
 @given(step=st.integers(0, 3), seed=st.integers(0, 50), options=st.sampled_from(OPTIONS))
 def test_a_prediction_sees_what_came_before(step: int, seed: int, options: dict[str, Any]) -> None:
-    model, batch = tiny_transformer(**options), random_batch((4, 4), seed=seed)
+    model = tiny_transformer(**options)
+    batch = batch_for(model, (4, 4), seed=seed)
     before = actions_of(model, batch)
     for name, first in (
         ("observations", step),
@@ -122,11 +139,15 @@ def test_a_prediction_sees_what_came_before(step: int, seed: int, options: dict[
 def test_left_padding_is_invisible_whatever_it_holds(
     lengths: list[int], garbage: float, seed: int, options: dict[str, Any]
 ) -> None:
-    model, batch = tiny_transformer(**options), random_batch(lengths, 5, seed=seed)
+    model = tiny_transformer(**options)
+    batch = batch_for(model, lengths, 5, seed=seed)
     dirty = {
         name: torch.where(batch.mask[..., None], getattr(batch, name), garbage)
         for name in ("observations", "actions", "returns_to_go")
+        if getattr(batch, name).is_floating_point()
     }
+    if "choices" in options:
+        dirty["actions"] = torch.where(batch.mask, batch.actions, NUM_CHOICES - 1)
     dirty["timesteps"] = torch.where(batch.mask, batch.timesteps, MAX_TIMESTEPS - 1)
     found = actions_of(model, replace(batch, **dirty))
     assert torch.isfinite(found).all()
@@ -135,8 +156,10 @@ def test_left_padding_is_invisible_whatever_it_holds(
         torch.testing.assert_close(found[row, 5 - length :], actions_of(model, alone)[0], rtol=1e-4, atol=1e-5)
 
 
-def test_a_row_alone_is_the_row_in_a_batch() -> None:
-    model, batch = tiny_transformer(), random_batch((4, 3, 1, 2))
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_row_alone_is_the_row_in_a_batch(options: dict[str, Any]) -> None:
+    model = tiny_transformer(**options)
+    batch = batch_for(model, (4, 3, 1, 2))
     together = actions_of(model, batch)
     for row in range(4):
         alone = actions_of(model, rows_of(batch, slice(row, row + 1)))
@@ -221,6 +244,13 @@ def test_what_freezing_leaves(what: Any, trained: set[str]) -> None:
     assert {name for name, value in model.named_parameters() if value.requires_grad} == trained
 
 
+def test_actions_of_another_size_are_refused() -> None:
+    model = tiny_transformer()
+    for codec in (ActionChoices(NUM_CHOICES), ActionScaler(-torch.ones(3), torch.ones(3))):
+        with pytest.raises(ConfigError, match=f"actions of size 2; found {codec.size}"):
+            DecisionTransformer(model.config, model.backbone, model.normalizer, codec)
+
+
 def test_a_frozen_backbone_still_passes_gradients_to_what_is_before_it() -> None:
     model = tiny_transformer()
     model.freeze("blocks")
@@ -230,42 +260,6 @@ def test_a_frozen_backbone_still_passes_gradients_to_what_is_before_it() -> None
         gradient = model.get_parameter(name).grad
         assert gradient is not None, name
         assert gradient.abs().sum() > 0, name
-
-
-finite = st.floats(-100, 100, width=32)
-
-
-@given(st.lists(st.tuples(finite, st.floats(0.125, 50, width=32)), min_size=1, max_size=4), st.data())
-def test_actions_go_to_the_unit_interval_and_back(bounds: list[tuple[float, float]], data: st.DataObject) -> None:
-    low = torch.tensor([bound for bound, _ in bounds])
-    high = low + torch.tensor([size for _, size in bounds])
-    scaler = ActionScaler(low, high)
-    shares = data.draw(st.lists(st.floats(0, 1), min_size=len(bounds), max_size=len(bounds)))
-    actions = (low + torch.tensor(shares) * (high - low))[None, None]
-    unit = scaler.to_unit(actions)
-    rounding = 1e-6 * max((abs(bound) + size) / size for bound, size in bounds)  # of float32 far from zero
-    assert (unit.abs() <= 1 + rounding).all()
-    torch.testing.assert_close(scaler.from_unit(unit), actions, rtol=1e-5, atol=1e-4)
-    lowest = scaler.to_unit(low[None, None])
-    torch.testing.assert_close(lowest, -torch.ones(1, 1, len(low)), rtol=0, atol=rounding)
-
-
-@given(st.lists(st.tuples(finite, st.floats(0.125, 50, width=32)), min_size=1, max_size=4))
-def test_no_action_leaves_its_bounds(bounds: list[tuple[float, float]]) -> None:
-    low = torch.tensor([bound for bound, _ in bounds])
-    high = low + torch.tensor([size for _, size in bounds])
-    scaler = ActionScaler(low, high)
-    ends = torch.tensor([-1.0, -1 + 1e-7, 0.0, 1 - 1e-7, 1.0])[None, :, None].expand(1, 5, len(bounds))
-    actions = scaler.from_unit(ends)
-    assert (actions >= low).all()
-    assert (actions <= high).all()
-
-
-def test_bounds_of_minus_one_and_one_change_no_bit() -> None:
-    scaler = ActionScaler(-torch.ones(3), torch.ones(3))
-    actions = torch.rand(5, 7, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    assert torch.equal(scaler.to_unit(actions), actions)
-    assert torch.equal(scaler.from_unit(actions), actions)
 
 
 def test_predictions_stay_within_asymmetric_bounds() -> None:

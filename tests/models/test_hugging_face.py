@@ -31,7 +31,7 @@ from wikirl.models.backbone import load_backbone, load_gpt, weights_fingerprint
 from wikirl.models.bundle import load_policy, save_policy
 from wikirl.models.sequence_model import Backbone
 from wikirl.models.stacking import stack
-from wikirl.training.losses import masked_action_mse
+from wikirl.training.losses import action_loss, masked_action_mse
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -245,6 +245,18 @@ def test_a_bundle_acts_the_same_to_the_bit(tmp_path: Path, backbone: Backbone, w
     assert loaded.model.backbone.to_json() == backbone.to_json()
     assert shapes(loaded.model.backbone) == shapes(backbone)
     assert "tmp" not in (tmp_path / "policy" / "config.json").read_text()
+
+
+def test_choices_are_made_by_any_decoder(tmp_path: Path, backbone: Backbone) -> None:
+    backbone.drop_tables(words=True, positions=True)
+    policy = tiny_policy(gpt=backbone, action_selection="sampled")
+    save_policy(policy, tmp_path / "policy", {})
+    assert play(load_policy(tmp_path / "policy")) == play(policy)
+    batch = random_batch((4, 2), choices=True)
+    action_loss(policy.model(batch).actions, batch.actions, batch.mask).backward()
+    trained = [value.grad for value in policy.model.own_parameters() if value.grad is not None]
+    assert len(trained) == len(policy.model.own_parameters())
+    assert all(gradient.abs().sum() > 0 for gradient in trained)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 def curve(run: Path) -> list[list[float]]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    names = ("loss", "action_loss", "alignment_loss", "gradient_norm", "learning_rate", "held_out_action_error")
+    names = ["loss", "action_loss", "alignment_loss", "gradient_norm", "learning_rate", "held_out_action_error"]
+    names += ["held_out_action_accuracy"]
     return [[line[name] for name in names if name in line] for line in lines]
 
 
@@ -38,6 +39,12 @@ def check_same_run(found: Path, expected: Path) -> None:
     torch.testing.assert_close(curve(found), curve(expected), rtol=1e-4, atol=1e-5)
     for name in ("policy/model.safetensors", "checkpoints/step-8/optimizer.safetensors"):
         torch.testing.assert_close(load_file(found / name), load_file(expected / name), rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def choices(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A dataset of discrete actions."""
+    return dataset(tmp_path_factory.mktemp("choices"), choices=True)
 
 
 def configs_of(toys: tuple[str, str], **options: Any) -> list[FinetuneConfig]:
@@ -62,9 +69,21 @@ def test_together_is_as_one_by_one(tmp_path: Path, toys: tuple[str, str], option
     assert curve(tmp_path / "together-0") != curve(tmp_path / "together-1")
 
 
-def test_recorded_gradients_train_together_alike(tmp_path: Path, toys: tuple[str, str]) -> None:
+@pytest.mark.parametrize("options", [{}, {"share_projection": True}])
+def test_choices_together_are_as_one_by_one(
+    tmp_path: Path, toys: tuple[str, str], choices: str, options: dict[str, Any]
+) -> None:
+    test_together_is_as_one_by_one(tmp_path, (choices, toys[1]), options)
+    assert "held_out_action_accuracy" in (tmp_path / "together-0" / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_recorded_gradients_train_together_alike(
+    tmp_path: Path, toys: tuple[str, str], choices: str, discrete: bool
+) -> None:
     """What a GPU does, without its graph: fixed inputs, gradients in place."""
-    configs = configs_of(toys, recipe="paper", parameter_groups="uniform")
+    data = choices if discrete else toys[0]
+    configs = configs_of((data, toys[1]), recipe="paper", parameter_groups="uniform")
     curves = []
     for recorded in (False, True):
         with ExitStack() as folders:

@@ -60,13 +60,16 @@ def backbone(folder: Path) -> str:
     return str(folder / "backbone")
 
 
-def trajectories(num_episodes: int = 12, *, bounds: float = 1.0, seed: int = 0) -> TrajectoryDataset:
-    """Episodes of 5 to 30 steps in which the action copies the observation."""
+def trajectories(
+    num_episodes: int = 12, *, bounds: float = 1.0, seed: int = 0, choices: bool = False
+) -> TrajectoryDataset:
+    """Episodes of 5 to 30 steps in which the action copies the observation, or is its largest coordinate's number."""
     generator = np.random.default_rng(seed)
     lengths = generator.integers(5, 31, num_episodes)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     observations = generator.normal(size=(starts[-1], 3)).astype(np.float32)
-    actions = np.clip(observations[:, :2], -1, 1) * np.float32(bounds)
+    vectors = np.clip(observations[:, :2], -1, 1) * np.float32(bounds)
+    actions = observations.argmax(axis=1) if choices else vectors
     rewards = generator.normal(size=starts[-1]).astype(np.float32)
     terminated = generator.random(num_episodes) < 0.5
     return build_dataset("toy", observations, actions, rewards, starts, terminated)

@@ -9,13 +9,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from wikirl.models.actions import ActionScaler
 from wikirl.models.backbone import TRANSPOSED, load_gpt
-from wikirl.models.decision_transformer import (
-    ActionScaler,
-    DecisionTransformer,
-    DecisionTransformerConfig,
-    Normalizer,
-)
+from wikirl.models.decision_transformer import DecisionTransformer, DecisionTransformerConfig, Normalizer
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.types import TrajectoryBatch
 

@@ -8,10 +8,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from wikirl.training.losses import (
+    action_loss,
     alignment_anneal,
     alignment_paper,
     alignment_released,
     masked_action_mse,
+    masked_choice_accuracy,
+    masked_choice_loss,
     next_token_loss,
 )
 
@@ -43,6 +46,45 @@ def test_padding_does_not_reach_the_action_loss() -> None:
     (gradient,) = torch.autograd.grad(loss, predicted)
     assert (gradient[~MASK] == 0).all()
     assert (gradient[MASK] != 0).all()
+
+
+CHOICES = torch.tensor([[0, 3, 1], [2, 2, 0], [3, 1, 1]])
+
+
+def test_masked_choice_loss_is_minus_the_mean_log_probability_of_real_steps() -> None:
+    logits = normal(3, 3, 4) * 5
+    nats = []
+    for b, k in MASK.nonzero().tolist():
+        weights = [math.exp(float(value)) for value in logits[b, k]]
+        nats.append(-math.log(weights[int(CHOICES[b, k])] / sum(weights)))
+    assert masked_choice_loss(logits, CHOICES, MASK).item() == pytest.approx(sum(nats) / 6)
+
+
+def test_padding_does_not_reach_the_choice_loss() -> None:
+    logits = normal(3, 3, 4).requires_grad_()
+    loss = masked_choice_loss(logits, CHOICES, MASK)
+    worse = torch.where(MASK, CHOICES, 1)
+    assert masked_choice_loss(logits * torch.where(MASK, 1.0, 1e6)[..., None], worse, MASK) == loss
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert (gradient[~MASK] == 0).all()
+    assert (gradient[MASK] != 0).all()
+
+
+def test_masked_choice_accuracy_is_the_share_of_likeliest_choices() -> None:
+    logits = normal(3, 3, 4)
+    right = [int(logits[b, k].argmax()) == int(CHOICES[b, k]) for b, k in MASK.nonzero().tolist()]
+    assert masked_choice_accuracy(logits, CHOICES, MASK).item() == pytest.approx(sum(right) / 6)
+    perfect = functional.one_hot(CHOICES, 4).double() * 9
+    assert masked_choice_accuracy(perfect, CHOICES, MASK) == 1
+    assert masked_choice_accuracy(-perfect, CHOICES, MASK) == 0
+
+
+def test_losses_of_stacked_runs_are_those_of_each() -> None:
+    logits, vectors = normal(2, 3, 3, 4), normal(2, 3, 3, 4, seed=1)
+    choices, mask = torch.stack([CHOICES, CHOICES.flip(0)]), torch.stack([MASK, MASK.flip(1)])
+    for actions, alone in ((choices, masked_choice_loss), (vectors, masked_action_mse)):
+        each = torch.stack([alone(logits[run], actions[run], mask[run]) for run in range(2)])
+        torch.testing.assert_close(action_loss(logits, actions, mask), each)
 
 
 def slow_alignment_paper(tokens: Tensor, centres: Tensor, mask: Tensor) -> Tensor:

@@ -40,8 +40,8 @@ def rollout_in_processes(
 ) -> Rollout:
     """`rollout`, its episodes shared between processes of one thread each.
 
-    Every episode starts as it does in one process, so for a policy whose rows draw no random numbers and do not depend
-    on each other the result is the same up to rounding.
+    Every episode starts as it does in one process, so for a policy whose rows do not depend on each other, and draw no
+    random numbers or do so by seeds of their own (`RowSeededPolicy`), the result is the same up to rounding.
 
     Args:
         policy: Acts for all rows; sent to the processes, so it must be picklable.

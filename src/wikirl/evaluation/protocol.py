@@ -11,6 +11,7 @@ from typing import Any, Literal, NoReturn, get_args
 from wikirl.errors import ConfigError
 from wikirl.evaluation.environments import crosses_versions, split_id, versions
 from wikirl.evaluation.references import ReferenceScore, reference_for
+from wikirl.types import ActionSelection
 
 CheckpointRule = Literal["last", "mean_last_four", "best"]
 Acting = Literal["exact", "cached"]
@@ -33,6 +34,7 @@ class Protocol:
         seeds: Evaluation seeds, which start the episodes; the training seed is no part of the protocol.
         delayed_reward: Whether the policy was told rewards only at the end of an episode.
         acting: `exact` if each action was computed from the last K steps alone, `cached` if keys and values were kept.
+        action_selection: `greedy` if the likeliest choice was taken, `sampled` if one was drawn; None for vectors.
         dataset_environment: Where the training data were made; None if unknown.
         version_warning: What `crosses_versions` says about the two environments.
     """
@@ -47,6 +49,7 @@ class Protocol:
     seeds: tuple[int, ...]
     delayed_reward: bool
     acting: Acting
+    action_selection: ActionSelection | None
     dataset_environment: str | None
     version_warning: str | None
 
@@ -83,6 +86,7 @@ _KINDS: dict[str, type | UnionType] = {
     "seeds": list,
     "delayed_reward": bool,
     "acting": str,
+    "action_selection": str | None,
     "dataset_environment": str | None,
     "version_warning": str | None,
 }
@@ -97,6 +101,7 @@ def stamp_protocol(  # noqa: PLR0913 - one argument for each field that is not f
     seeds: Sequence[int],
     delayed_reward: bool = False,
     acting: Acting = "exact",
+    action_selection: ActionSelection | None = None,
     dataset_environment: str | None = None,
     reference: ReferenceScore | None = None,
 ) -> Protocol:
@@ -121,6 +126,7 @@ def stamp_protocol(  # noqa: PLR0913 - one argument for each field that is not f
         seeds=tuple(seeds),
         delayed_reward=delayed_reward,
         acting=acting,
+        action_selection=action_selection,
         dataset_environment=dataset_environment,
         version_warning=crossing,
     )

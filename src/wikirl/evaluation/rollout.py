@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from wikirl.errors import ConfigError
 from wikirl.evaluation.environments import Environment, EnvironmentSpec, make_environment, spec_of
-from wikirl.types import Policy
+from wikirl.types import Policy, RowSeededPolicy
 
 # Part of every seed drawn here, so that evaluation shares no random stream with training under the same
 # number.
@@ -58,8 +58,9 @@ def rollout(
 ) -> Rollout:
     """Play `num_episodes` episodes, at most `num_envs` at once, one episode per row.
 
-    Episode i starts from a state that depends on `seed` and i only, so for a policy whose rows draw no random
-    numbers the result does not depend on `num_envs`.
+    Episode i starts from a state that depends on `seed` and i only, and so do the random numbers of a
+    `RowSeededPolicy`. So for such a policy, and for one that draws none, the result does not depend on
+    `num_envs`.
 
     Actions outside a Box are clipped to its bounds before stepping. MuJoCo would clamp the controls anyway,
     so the motion is the same; but Gymnasium charges the control cost on the action it is given, so without
@@ -70,7 +71,8 @@ def rollout(
         policy: Acts for all rows; it is told the reward of its previous action, zeros first.
         environment_id: Gymnasium id with its version.
         num_episodes: N, how many episodes to play.
-        seed: Seed of the starts; the policy's own seed is derived from it, one per wave of rows.
+        seed: Seed of the starts; the policy's own are derived from it, one per row of a `RowSeededPolicy`,
+            else one per wave of rows.
         num_envs: E, the most rows at once; more episodes than that run in several waves.
         delayed_reward: Tell the policy reward 0 on every step, because what it earned is revealed only when
             the episode has ended and it no longer acts. Returns are counted in full.
@@ -178,7 +180,11 @@ def play(
         Returns, lengths and terminated flags, each `[E]`.
     """
     num_rows = len(environments)
-    policy.reset(num_rows, episode_seed(seed, numbers[0], _POLICY_STREAM))
+    seeds = [episode_seed(seed, number, _POLICY_STREAM) for number in numbers]
+    if isinstance(policy, RowSeededPolicy):
+        policy.reset_rows(seeds)
+    else:
+        policy.reset(num_rows, seeds[0])
     observations = np.stack(
         [
             environment.reset(seed=episode_seed(seed, number))[0]

@@ -1,9 +1,16 @@
 """A trained Decision Transformer as a policy: it remembers each episode and asks for the return still wanted.
 
+Actions that are vectors are predicted; of choices the likeliest is taken (`greedy`) or one is drawn with the model's
+probabilities (`sampled`). Greedy is the default, which suits small tasks with vector observations: it adds no chance to
+a score, and one unlikely move can end an episode. Published scores of Decision Transformers in Atari are sampled.
+
 By default the window is exact: every action is computed from the last K steps alone, all of them anew. With `cached`,
 keys and values are kept from step to step, which is many times as fast, the same while t < K and another policy
 afterwards, because kept keys carry information from steps that have left the window.
 """
+
+from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import torch
@@ -11,10 +18,11 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from wikirl.errors import ConfigError
+from wikirl.models.actions import draw_choices
 from wikirl.models.decision_transformer import DecisionTransformer
 from wikirl.models.gpt import GPT
 from wikirl.models.memory import KeyValueMemory
-from wikirl.types import Space, TrajectoryBatch
+from wikirl.types import ActionSelection, Space, TrajectoryBatch
 
 
 class DecisionTransformerPolicy:
@@ -33,6 +41,7 @@ class DecisionTransformerPolicy:
         context_length: int,
         target_return: float,
         cached: bool = False,
+        action_selection: ActionSelection | None = None,
     ) -> None:
         """Wrap a model.
 
@@ -44,13 +53,15 @@ class DecisionTransformerPolicy:
             target_return: Return asked for at the start of each episode, in environment units.
             cached: Keep keys and values instead of computing whole windows; takes effect at the next `reset`. Not for
                 stacked models.
+            action_selection: How to choose from logits; must be given for choices, and for them alone.
 
         Raises:
-            ConfigError: as setting `cached`.
+            ConfigError: as setting `cached` or `action_selection`.
         """
         self.model = model
         self.observation_space, self.action_space = observation_space, action_space
         self.context_length, self.target_return, self.cached = context_length, target_return, cached
+        self.action_selection = action_selection
         self._device = str(model.normalizer.mean.device)
         # Enough to keep a processor busy, few enough for its memory: 128 windows of 60 tokens make 8 MB an activation.
         self._rows_at_once = 128 if self._device == "cpu" else 4096
@@ -74,22 +85,53 @@ class DecisionTransformerPolicy:
             )
         self._cached = wanted
 
+    @property
+    def action_selection(self) -> ActionSelection | None:
+        """How a choice is made; None if actions are vectors.
+
+        Raises:
+            ConfigError: on setting it, if it is given for vectors, or neither `greedy` nor `sampled` for choices.
+        """
+        return self._action_selection
+
+    @action_selection.setter
+    def action_selection(self, wanted: ActionSelection | None) -> None:
+        if self.action_space.is_discrete and wanted not in get_args(ActionSelection):
+            raise ConfigError(f"expected greedy or sampled for the choices of this policy; found {wanted}")
+        if wanted is not None and not self.action_space.is_discrete:
+            raise ConfigError(
+                f"expected a policy of discrete actions for {wanted} ones; the actions of this one are vectors; "
+                "leave --greedy and --sampled out"
+            )
+        self._action_selection = wanted
+
     def reset(self, num_envs: int, seed: int) -> None:
-        """Begin `num_envs` episodes; the seed is not used, because the policy is deterministic."""
+        """Begin `num_envs` episodes; what row i draws, if actions are sampled, depends on the seed and i alone."""
+        rows = np.random.SeedSequence(seed).spawn(num_envs)
+        self.reset_rows([int(row.generate_state(1)[0]) for row in rows])
+
+    def reset_rows(self, seeds: Sequence[int]) -> None:
+        """Begin as many episodes as there are seeds; a seed decides what its row draws, if actions are sampled."""
         capacity = self.model.config.max_timesteps
 
-        def empty(*shape: int) -> Tensor:
-            return torch.zeros(num_envs, capacity, *shape, device=self._device)
+        def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(len(seeds), capacity, *shape, dtype=dtype, device=self._device)
 
         self._observations = empty(*self.observation_space.shape)
-        self._actions = empty(self.model.config.action_size)
         self._returns_to_go = empty(1)
+        if self.action_space.is_discrete:
+            self._actions = empty(dtype=torch.int64)
+            # A number for every step, whether it will be reached and drawn or not.
+            draws = np.stack([np.random.default_rng(seed).random(capacity) for seed in seeds])
+            self._draws = torch.from_numpy(draws).to(self._device)
+        else:
+            self._actions = empty(self.model.config.action_size)
         # The window without the action that is not yet taken: 3K − 1 tokens.
         size = 3 * self.context_length - 1
         self._memory: KeyValueMemory | None = None
         if self.cached:
             assert isinstance(self.model.backbone, GPT)  # the setter saw to it
-            self._memory = KeyValueMemory(self.model.backbone, num_envs, size, self._device)
+            self._memory = KeyValueMemory(self.model.backbone, len(seeds), size, self._device)
         self._step = -1
 
     @torch.no_grad()
@@ -98,7 +140,7 @@ class DecisionTransformerPolicy:
         observations: Shaped[np.ndarray, "E *O"],
         rewards: Float[np.ndarray, "E"],
         active: Bool[np.ndarray, "E"] | None = None,
-    ) -> Float[np.ndarray, "E A"]:
+    ) -> Shaped[np.ndarray, "E *A"]:
         """Choose the next actions; rows that are not active cost nothing.
 
         Raises:
@@ -116,16 +158,16 @@ class DecisionTransformerPolicy:
         earned = torch.as_tensor(rewards, dtype=torch.float32, device=self._device)[:, None]
         previous = self._returns_to_go[:, now - 1] if now else torch.full_like(earned, self.target_return)
         self._returns_to_go[:, now] = previous - earned
-        actions = torch.zeros(len(observations), self.model.config.action_size, device=self._device)
+        actions = torch.zeros_like(self._actions[:, now])
         self.model.eval()
         if self._memory is not None:
-            actions[rows[0]] = self._predict_cached(rows[0], self._memory)
+            actions[rows[0]] = self._choose(self._predict_cached(rows[0], self._memory), rows[0])
         else:
             for part in rows.split(self._rows_at_once, dim=1):
                 some = part.flatten()
-                actions[some] = self.model.next_action(self._window(some, self.context_length))
+                actions[some] = self._choose(self.model.next_action(self._window(some, self.context_length)), some)
         if active is not None:
-            actions[~torch.from_numpy(active)] = 0.0
+            actions[~torch.from_numpy(active)] = 0
         self._actions[:, now] = actions
         return actions.cpu().numpy()
 
@@ -136,8 +178,18 @@ class DecisionTransformerPolicy:
         first = torch.arange(len(in_any)) * in_any.shape[1]
         return (first[:, None] + columns).to(self._device)
 
+    def _choose(self, predicted: Float[Tensor, "N P"], rows: Int[Tensor, "N"]) -> Shaped[Tensor, "N *A"]:
+        """Actions of some rows from their predictions."""
+        match self.action_selection:
+            case None:
+                return predicted
+            case "greedy":
+                return predicted.argmax(-1)
+            case "sampled":
+                return draw_choices(predicted, self._draws[rows, self._step])
+
     def _predict_cached(self, rows: Tensor, memory: KeyValueMemory) -> Tensor:
-        """Actions of the current step from what is new: the last action, the return-to-go and the observation."""
+        """Predictions for the current step from what is new: the last action, the return-to-go and the observation."""
         memory.retain(rows)
         _, tokens = self.model.embed(self._window(rows, 2))
         new = tokens[:, -4:-1] if self.context_length > 1 else tokens[:, -3:-1]

@@ -1,7 +1,7 @@
 """The policy bundle: a folder that holds everything needed to act, and nothing that can run code.
 
     model.safetensors   weights, observation statistics and action bounds
-    config.json         architecture, options, spaces, context length, default target return
+    config.json         architecture, options, spaces, context length, default target return, how choices are made
 
 A loaded policy acts on raw observations. A bundle without its statistics does not load.
 """
@@ -17,12 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from wikirl.errors import BundleError, ConfigError
 from wikirl.models.acting import DecisionTransformerPolicy
-from wikirl.models.decision_transformer import (
-    ActionScaler,
-    DecisionTransformer,
-    DecisionTransformerConfig,
-    Normalizer,
-)
+from wikirl.models.actions import action_codec
+from wikirl.models.decision_transformer import DecisionTransformer, DecisionTransformerConfig, Normalizer
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.models.sequence_model import Backbone
 from wikirl.runs import replacing_folder, write_json
@@ -51,6 +47,7 @@ def save_policy(policy: DecisionTransformerPolicy, folder: Path, details: dict[s
             "action_space": policy.action_space.to_json(),
             "context_length": policy.context_length,
             "target_return": policy.target_return,
+            "action_selection": policy.action_selection,
             "details": details,
         }
         write_json(temporary / "config.json", config)
@@ -80,13 +77,16 @@ def load_policy(folder: Path | str, device: str = "cpu") -> DecisionTransformerP
         if context_length < 1:
             raise ConfigError(f"expected context_length of at least 1; found {context_length}")
         statistics = [torch.zeros(options.observation_size), torch.ones(options.observation_size)]
-        bounds = [torch.tensor(bound).float().expand(options.action_size) for bound in (spaces[1].low, spaces[1].high)]
-        model = DecisionTransformer(options, backbone, Normalizer(*statistics), ActionScaler(*bounds))
+        model = DecisionTransformer(options, backbone, Normalizer(*statistics), action_codec(spaces[1])).to(device)
+        policy = DecisionTransformerPolicy(
+            model, *spaces, context_length=context_length, target_return=target_return,
+            action_selection=config.get("action_selection"),
+        )  # fmt: skip
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise BundleError(f"expected a complete config.json in {folder}; found: {error!r}") from error
     _fill(model, tensors, folder)
-    model.to(device).eval()
-    return DecisionTransformerPolicy(model, *spaces, context_length=context_length, target_return=target_return)
+    model.eval()
+    return policy
 
 
 def _build(description: dict[str, Any]) -> Backbone:

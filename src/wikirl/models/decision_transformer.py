@@ -5,7 +5,8 @@
                        └> a_0                              └> a_1               (actions are read at observations)
 
 It takes raw environment units: the normaliser and the return scale are part of the model, so no caller can forget them.
-It knows windows (`TrajectoryBatch`) and a `GPT`; it does not know datasets, environments or losses.
+It knows windows (`TrajectoryBatch`) and a `Backbone`; it does not know datasets, environments or losses, and actions.py
+alone knows in what vectors and choices differ.
 
 Source: Chen et al. 2021, section 3; Reid et al. 2022, section 3 for the shared tables.
 """
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from wikirl.errors import ConfigError
 from wikirl.kernels import layer_norm, linear, look_up
+from wikirl.models.actions import ActionCodec
 from wikirl.models.sequence_model import Backbone
 from wikirl.types import TrajectoryBatch
 
@@ -34,7 +36,7 @@ class DecisionTransformerConfig:
 
     Attributes:
         observation_size: Coordinates of an observation, flattened.
-        action_size: Coordinates of an action.
+        action_size: Coordinates of an action, or how many choices there are.
         max_timesteps: Longest episode; rows of the timestep table.
         return_scale: Returns-to-go are divided by this before they are embedded.
         share_positions: Use the backbone's position table as timestep table, tiled if the horizon is longer.
@@ -57,7 +59,7 @@ class Prediction:
     """What the model makes of a batch of windows.
 
     Attributes:
-        actions: Predicted action of every step, in environment units and within bounds.
+        actions: Predicted action of every step, in environment units and within bounds; of choices the logits of all.
         token_embeddings: Input embeddings of all tokens after the layer norm; what alignment losses look at. Contains
             the timestep only if it is added before the norm.
     """
@@ -83,36 +85,11 @@ class Normalizer(nn.Module):
         return (observations - self.mean) / self.std
 
 
-class ActionScaler(nn.Module):
-    """Maps bounded actions onto −1 … 1, where tanh lives, and back; the identity for the bounds −1 and 1."""
-
-    midpoint: Tensor
-    half_range: Tensor
-    low: Tensor
-    high: Tensor
-
-    def __init__(self, low: Float[Tensor, "A"], high: Float[Tensor, "A"]) -> None:
-        super().__init__()
-        self.register_buffer("midpoint", (high + low) / 2)
-        self.register_buffer("half_range", (high - low) / 2)
-        # Only to undo rounding, by which midpoint ± half_range may lie just outside.
-        self.register_buffer("low", low.clone(), persistent=False)
-        self.register_buffer("high", high.clone(), persistent=False)
-
-    def to_unit(self, actions: Float[Tensor, "*R B K A"]) -> Float[Tensor, "*R B K A"]:
-        """Environment units to −1 … 1."""
-        return (actions - self.midpoint) / self.half_range
-
-    def from_unit(self, actions: Float[Tensor, "*R B K A"]) -> Float[Tensor, "*R B K A"]:
-        """−1 … 1 to environment units."""
-        return (self.midpoint + actions * self.half_range).clamp(self.low, self.high)
-
-
 class DecisionTransformer(nn.Module):
     """Predicts the action of every step of a window from what came before it."""
 
     def __init__(
-        self, config: DecisionTransformerConfig, backbone: Backbone, normalizer: Normalizer, scaler: ActionScaler
+        self, config: DecisionTransformerConfig, backbone: Backbone, normalizer: Normalizer, codec: ActionCodec
     ) -> None:
         """Build fresh projections around `backbone`, whose position table is extended in place if it is shared.
 
@@ -120,22 +97,26 @@ class DecisionTransformer(nn.Module):
             config: Sizes and options.
             backbone: The sequence model; becomes part of this one.
             normalizer: Statistics of the observations.
-            scaler: Bounds of the actions.
+            codec: What actions are.
 
         Raises:
-            ConfigError: positions are to be shared but the backbone has none, or an unknown placement.
+            ConfigError: positions are to be shared but the backbone has none, an unknown placement, or actions of
+                another size.
         """
         super().__init__()
         if config.timestep_placement not in get_args(TimestepPlacement):
             raise ConfigError(
                 f"expected timestep_placement before_norm or after_norm; found {config.timestep_placement!r}"
             )
+        if codec.size != config.action_size:
+            raise ConfigError(f"expected actions of size {config.action_size}; found {codec.size}")
         width = backbone.hidden_size
         self.config, self.backbone = config, backbone
-        self.normalizer, self.scaler = normalizer, scaler
+        self.normalizer = normalizer
+        self.scaler = codec  # under the name that saved policies know its bounds by
         self.embed_return = nn.Linear(1, width)
         self.embed_observation = nn.Linear(config.observation_size, width)
-        self.embed_action = nn.Linear(config.action_size, width)
+        self.embed_action = codec.make_embedding(width)
         if config.share_positions:
             if backbone.position_table is None:
                 raise ConfigError(
@@ -167,11 +148,11 @@ class DecisionTransformer(nn.Module):
         parts = (
             (self.embed_return, returns_to_go / self.config.return_scale),
             (self.embed_observation, self.normalizer(observations.float())),
-            (self.embed_action, self.scaler.to_unit(actions)),
         )
         # In float32: these products are small, and what follows adds float32 to them.
         with torch.autocast(batch.mask.device.type, enabled=False):
-            embedded = torch.stack([linear(value, layer.weight, layer.bias) for layer, value in parts], dim=-2)
+            tokens = [linear(value, layer.weight, layer.bias) for layer, value in parts]
+            embedded = torch.stack([*tokens, self.scaler.embed(actions, self.embed_action)], dim=-2)
         time = look_up(self.timestep_table, timesteps)[..., None, :]
         match self.config.timestep_placement:
             case "before_norm":
@@ -189,7 +170,7 @@ class DecisionTransformer(nn.Module):
         return Prediction(self.read_actions(hidden), normed.flatten(0, -3))
 
     def next_action(self, window: TrajectoryBatch) -> Float[Tensor, "B A"]:
-        """The action of the last step of windows without padding: `forward(window).actions[:, -1]` alone.
+        """The prediction for the last step of windows without padding: `forward(window).actions[:, -1]` alone.
 
         Nothing sees the last token, the action not yet taken. It stays in, because products with rows of a multiple of
         four are the faster for it (docs/log.md).
@@ -198,13 +179,12 @@ class DecisionTransformer(nn.Module):
         return self.read_actions(self.backbone(entering, read=LAST_OBSERVATION))[:, 0]
 
     def read_actions(self, hidden: Float[Tensor, "*R B K D"]) -> Float[Tensor, "N K A"]:
-        """Actions from the hidden states at observation tokens."""
+        """Predictions from the hidden states at observation tokens."""
         if self.predict_action is None:
-            outputs = linear(hidden, self.embed_action.weight.mT, None)
+            outputs = linear(hidden, self.scaler.shared_head(self.embed_action), None)
         else:
             outputs = linear(hidden, self.predict_action.weight, self.predict_action.bias)
-        actions: Tensor = self.scaler.from_unit(torch.tanh(outputs.float()))
-        return actions.flatten(0, -3)
+        return self.scaler.read(outputs).flatten(0, -3)
 
     def by_run(self, rows: Tensor) -> Tensor:
         """The rows of a batch, `[R,B,…]` if models are stacked."""

@@ -8,8 +8,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from wikirl.errors import ConfigError
+from wikirl.models.actions import action_codec
 from wikirl.models.backbone import backbone_folder, load_backbone
-from wikirl.models.decision_transformer import ActionScaler, DecisionTransformer, DecisionTransformerConfig, Normalizer
+from wikirl.models.decision_transformer import DecisionTransformer, DecisionTransformerConfig, Normalizer
 from wikirl.models.gpt import GPT, GPTConfig
 from wikirl.models.perturbed import perturbation_of
 from wikirl.models.sequence_model import Backbone
@@ -95,21 +96,17 @@ def make_model(
         positions=not config.share_positions and config.cotraining_corpus is None,
     )
     seed_everything(config.seed)
-    model = DecisionTransformer(_options(config, dataset), backbone, _normalizer(dataset), _scaler(dataset))
+    codec = action_codec(dataset.action_space)
+    model = DecisionTransformer(_options(config, dataset, codec.size), backbone, _normalizer(dataset), codec)
     model.freeze(config.freeze)
     return model, centres
 
 
-def _options(config: FinetuneConfig, dataset: TrajectoryDataset) -> DecisionTransformerConfig:
-    if dataset.action_space.is_discrete:
-        raise ConfigError(
-            f"expected continuous actions; {dataset.name} has {dataset.action_space.n} discrete ones, "
-            "which are not supported yet"
-        )
+def _options(config: FinetuneConfig, dataset: TrajectoryDataset, action_size: int) -> DecisionTransformerConfig:
     values = asdict(config)
     return DecisionTransformerConfig(
         observation_size=dataset.observation_space.size,
-        action_size=dataset.action_space.size,
+        action_size=action_size,
         **{
             name: values[name]
             for name in (
@@ -127,17 +124,6 @@ def _normalizer(dataset: TrajectoryDataset) -> Normalizer:
     statistics = dataset.statistics
     mean, std = statistics.observation_mean, statistics.observation_std
     return Normalizer(torch.from_numpy(mean.ravel().copy()), torch.from_numpy(std.ravel().copy()))
-
-
-def _scaler(dataset: TrajectoryDataset) -> ActionScaler:
-    space = dataset.action_space
-    low, high = (
-        torch.broadcast_to(torch.tensor(bound, dtype=torch.float32), (space.size,)).clone()
-        for bound in (space.low, space.high)
-    )
-    if not (torch.isfinite(low).all() and torch.isfinite(high).all() and (low < high).all()):
-        raise ConfigError(f"expected bounded actions; those of {dataset.name} lie in {space.low} … {space.high}")
-    return ActionScaler(low, high)
 
 
 def text_blocks(config: FinetuneConfig, backbone: Backbone) -> BlockSampler | None:

@@ -1,13 +1,14 @@
 """`wikirl evaluate`: score a saved policy in its environment, or on held-out episodes where there is none."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from wikirl.errors import ConfigError, RunError
@@ -22,12 +23,13 @@ from wikirl.models.acting import DecisionTransformerPolicy
 from wikirl.models.bundle import load_policy
 from wikirl.reproducibility import choose_device, generator
 from wikirl.runs import read_json, write_json
-from wikirl.training.losses import masked_action_mse
+from wikirl.training.losses import action_loss, masked_choice_accuracy
 from wikirl.trajectories.dataset import TrajectoryDataset
 from wikirl.trajectories.sampling import consecutive_windows
 from wikirl.trajectories.sources import load_trajectories
 from wikirl.trajectories.transforms import delayed_reward as delay
 from wikirl.trajectories.transforms import split_episodes
+from wikirl.types import ActionSelection, Space
 
 
 def score(  # noqa: PLR0913 - one argument for each setting of a score
@@ -71,17 +73,29 @@ def _rollout_under_a_bar(policy: DecisionTransformerPolicy, environment: str, se
 
 
 @torch.no_grad()
-def held_out_error(policy: DecisionTransformerPolicy, dataset: TrajectoryDataset, batch_size: int = 64) -> float:
-    """Mean squared error of predicted actions over every step of a dataset, in consecutive windows."""
+def held_out_errors(
+    policy: DecisionTransformerPolicy, dataset: TrajectoryDataset, batch_size: int = 64
+) -> dict[str, float]:
+    """How predicted actions compare with those of a dataset, over its every step, in consecutive windows.
+
+    Returns:
+        `held_out_action_error`, the action loss; of choices also `held_out_action_accuracy`, the share that is the
+        model's likeliest.
+    """
     policy.model.eval()
-    total, steps = 0.0, 0
+    measures: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"held_out_action_error": action_loss}
+    if policy.action_space.is_discrete:
+        measures["held_out_action_accuracy"] = masked_choice_accuracy
+    totals, steps = dict.fromkeys(measures, 0.0), 0
     device = str(policy.model.normalizer.mean.device)
     for batch in consecutive_windows(dataset, policy.context_length, batch_size):
         batch = batch.to(device)
         count = int(batch.mask.sum())
-        total += masked_action_mse(policy.model(batch).actions, batch.actions, batch.mask).item() * count
+        predicted = policy.model(batch).actions
+        for name, measure in measures.items():
+            totals[name] += measure(predicted, batch.actions, batch.mask).item() * count
         steps += count
-    return total / steps
+    return {name: total / steps for name, total in totals.items()}
 
 
 def split(dataset: TrajectoryDataset, fraction: float, seed: int) -> tuple[TrajectoryDataset, TrajectoryDataset | None]:
@@ -90,18 +104,22 @@ def split(dataset: TrajectoryDataset, fraction: float, seed: int) -> tuple[Traje
 
 
 def check_fit(spec: EnvironmentSpec, dataset_or_policy: TrajectoryDataset | DecisionTransformerPolicy) -> None:
-    """Refuse an environment whose observations or actions have another shape.
+    """Refuse an environment whose observations or actions have another shape, or other choices.
 
     Raises:
-        ConfigError: the shapes differ.
+        ConfigError: shapes or numbers of choices differ.
     """
     for kind in ("observation", "action"):
-        theirs, ours = getattr(spec, f"{kind}_space").shape, getattr(dataset_or_policy, f"{kind}_space").shape
+        theirs, ours = (_described(getattr(owner, f"{kind}_space")) for owner in (spec, dataset_or_policy))
         if theirs != ours:
             raise ConfigError(
-                f"expected {spec.id} to have {kind}s of shape {ours}, as in the data; found {theirs}; "
+                f"expected {spec.id} to have {kind}s of {ours}, as in the data; found {theirs}; "
                 "choose the environment that the data were made in"
             )
+
+
+def _described(space: Space) -> str:
+    return f"shape {space.shape}" if space.n is None else f"{space.n} choices"
 
 
 def evaluate_run(  # noqa: PLR0913 - one argument for each flag
@@ -112,6 +130,7 @@ def evaluate_run(  # noqa: PLR0913 - one argument for each flag
     num_episodes: int = 100,
     seed: int = 0,
     cached: bool = False,
+    action_selection: ActionSelection | None = None,
     num_processes: int | None = None,
     reference: Sequence[float] | None = None,
     device: str = "auto",
@@ -126,6 +145,7 @@ def evaluate_run(  # noqa: PLR0913 - one argument for each flag
         seed: Seed of the episodes.
         cached: Act with kept keys and values: faster, and another policy once the window is full. Some episodes are
             played exactly as well, to say what difference it makes.
+        action_selection: How choices are made; default: as the run says.
         num_processes: How many processes share the episodes; default: as many as help.
         reference: Returns that a normalised score puts at 0 and 100; default: the run's, else the published ones, else
             the data's own.
@@ -133,8 +153,8 @@ def evaluate_run(  # noqa: PLR0913 - one argument for each flag
 
     Raises:
         RunError: the folder is no finished run.
-        ConfigError: the environment does not fit the policy, a count is not positive, or the backbone does not act
-            cached.
+        ConfigError: the environment does not fit the policy, a count is not positive, the backbone does not act
+            cached, or a way to choose is given for actions that are vectors.
     """
     folder = Path(folder)
     if not (folder / "config.json").exists():
@@ -150,6 +170,7 @@ def evaluate_run(  # noqa: PLR0913 - one argument for each flag
     device = choose_device(device)
     policy = load_policy(folder / "policy", device)
     policy.cached = cached
+    policy.action_selection = action_selection or policy.action_selection
     environment = environment or config["environment"]
     if environment is None:
         return _keep(folder, "held-out", _held_out_result(policy, config))
@@ -176,12 +197,14 @@ def evaluate_run(  # noqa: PLR0913 - one argument for each flag
         | {"protocol": asdict(stamp_protocol(
             environment, checkpoints=("last",), target_return=evaluation.target_return, num_episodes=num_episodes,
             seeds=(seed,), delayed_reward=config["delayed_reward"], acting="cached" if cached else "exact",
-            dataset_environment=config["dataset_environment"], reference=scale,
+            dataset_environment=config["dataset_environment"], action_selection=policy.action_selection,
+            reference=scale,
         )), "returns": list(evaluation.returns), "lengths": list(evaluation.lengths)}
         for evaluation, difference in zip(evaluations, differences, strict=True)
     ]  # fmt: skip
     name = f"{environment}-{num_episodes}-episodes-seed-{seed}-targets-{'-'.join(f'{t:g}' for t in targets)}"
     name += f"-reference-{reference[0]:g}-{reference[1]:g}" if reference else ""
+    name += "-sampled" if policy.action_selection == "sampled" else ""
     name = re.sub(r"[^\w.-]+", "_", name + ("-cached" if cached else ""))
     return _keep(folder, name, {"run": str(folder), "environment": environment, "evaluations": entries})
 
@@ -195,7 +218,7 @@ def _held_out_result(policy: DecisionTransformerPolicy, config: dict[str, Any]) 
     held_out = delay(held_out) if config["delayed_reward"] else held_out
     return {
         "step": config["num_steps"],
-        "held_out_action_error": held_out_error(policy, held_out),
+        **held_out_errors(policy, held_out),
         "num_episodes": held_out.num_episodes,
     }
 

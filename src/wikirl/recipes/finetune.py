@@ -8,7 +8,7 @@ main path can be read in one go.
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from wikirl.evaluation.environments import crosses_versions, describe_environment
+from wikirl.evaluation.environments import EnvironmentSpec, crosses_versions, describe_environment
 from wikirl.evaluation.protocol import stamp_protocol
 from wikirl.evaluation.references import ReferenceScore, choose_reference
 from wikirl.evaluation.scores import Evaluation, summarize
 from wikirl.kernels import draw_dropout_from, keep_freed_memory
 from wikirl.models.acting import DecisionTransformerPolicy
+from wikirl.models.actions import action_codec
 from wikirl.models.backbone import weights_fingerprint
 from wikirl.models.bundle import save_policy
 from wikirl.models.gpt import GPT
 from wikirl.models.sequence_model import Backbone
 from wikirl.recipes.building import language_probe, make_backbone, make_model, optimizer_groups, text_blocks
-from wikirl.recipes.evaluate import check_fit, evaluation_entry, held_out_error, score, split
+from wikirl.recipes.evaluate import check_fit, evaluation_entry, held_out_errors, score, split
 from wikirl.recipes.objective import TrajectoryObjective, record
 from wikirl.recipes.settings import FinetuneConfig, resolve
 from wikirl.reproducibility import (
@@ -106,7 +107,8 @@ def prepare(config: FinetuneConfig, autocast: torch.dtype | None) -> Prepared:
     dataset = load_trajectories(config.dataset)
     environment = describe_environment(config.environment) if config.environment else None
     if environment:
-        check_fit(environment, dataset)
+        dataset = _fitted(dataset, environment)
+    action_codec(dataset.action_space)  # refuses what no model can be made for
     config = resolve(config, dataset, environment)
     reference_of(dataset, config)  # so that a mistake in it shows now
     backbone = make_backbone(config)
@@ -148,6 +150,7 @@ class Session:
         self.policy = DecisionTransformerPolicy(
             self.model, dataset.observation_space, dataset.action_space,
             context_length=config.context_length, target_return=config.target_returns[0],
+            action_selection=config.action_selection,
         )  # fmt: skip
         assert config.alignment is not None
         self.trajectory_objective = TrajectoryObjective(
@@ -242,7 +245,7 @@ class Session:
         config = self.config
         figures: dict[str, Any] = {}
         if self.held_out is not None:
-            figures["held_out_action_error"] = held_out_error(self.policy, self.held_out)
+            figures |= held_out_errors(self.policy, self.held_out)
         if config.environment:
             assert config.target_returns is not None
             found = found or score(
@@ -288,7 +291,7 @@ class Session:
             assert isinstance(self.model.backbone, GPT)  # language_probe saw to it
             scores["language"] = self.probe.result(self.model.backbone)
         if self.held_out is not None:
-            scores["held_out_action_error"] = held_out_error(self.policy, self.held_out)
+            scores |= held_out_errors(self.policy, self.held_out)
         if config.environment:
             crossing = _crossing(self.dataset, config)
             scores |= {
@@ -307,7 +310,8 @@ class Session:
         return stamp_protocol(
             config.environment, checkpoints=("last", "mean_last_four", "best"), target_return=target,
             num_episodes=config.eval_episodes, seeds=(config.evaluation_seed,), delayed_reward=config.delayed_reward,
-            dataset_environment=self.dataset.environment, reference=reference_of(self.dataset, config),
+            dataset_environment=self.dataset.environment, action_selection=config.action_selection,
+            reference=reference_of(self.dataset, config),
         ).to_json()  # fmt: skip
 
 
@@ -319,6 +323,26 @@ def reference_of(dataset: TrajectoryDataset, config: FinetuneConfig) -> Referenc
     """
     own = dataset.details.get("reference")
     return choose_reference(config.environment, given=config.reference, own=own, own_environment=dataset.environment)
+
+
+def _fitted(dataset: TrajectoryDataset, environment: EnvironmentSpec) -> TrajectoryDataset:
+    """The dataset, with the environment's choices if it has fewer: logs do not tell of those that nobody made.
+
+    Raises:
+        ConfigError: it does not fit the environment.
+    """
+    known, offered = dataset.action_space.n, environment.action_space.n
+    if known is None or offered is None or known >= offered:
+        check_fit(environment, dataset)
+        return dataset
+    dataset = replace(dataset, action_space=environment.action_space)
+    check_fit(environment, dataset)
+    tqdm.write(
+        f"warning: {dataset.name} has {known} choices of action, {environment.id} {offered}; "
+        "the policy learns never to make the others",
+        file=sys.stderr,
+    )
+    return dataset
 
 
 def _crossing(dataset: TrajectoryDataset, config: FinetuneConfig) -> str | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from wikirl.models.decision_transformer import DecisionTransformer
 from wikirl.recipes.settings import Alignment
 from wikirl.training.loop import Term
-from wikirl.training.losses import alignment_paper, alignment_released, masked_action_mse
+from wikirl.training.losses import action_loss, alignment_paper, alignment_released
 from wikirl.training.recorded import Recorded
 from wikirl.types import TrajectoryBatch
 
@@ -38,7 +38,7 @@ class TrajectoryObjective:
         with torch.autocast(batch.mask.device.type, self.autocast, enabled=self.autocast is not None):
             prediction = self.model(batch)
         mask = by_run(batch.mask)
-        terms = {"action_loss": Term(masked_action_mse(by_run(prediction.actions), by_run(batch.actions), mask))}
+        terms = {"action_loss": Term(action_loss(by_run(prediction.actions), by_run(batch.actions), mask))}
         if self.centres is not None:
             tokens = by_run(prediction.token_embeddings.float())
             value = (

@@ -16,6 +16,7 @@ from wikirl.models.perturbed import perturbation_of
 from wikirl.recipes.fields import require, setting
 from wikirl.training.optimizer import Grouping
 from wikirl.trajectories.dataset import TrajectoryDataset
+from wikirl.types import ActionSelection
 
 Recipe = Literal["fair", "paper", "released"]
 Alignment = Literal["none", "paper", "released"]
@@ -64,6 +65,9 @@ class FinetuneConfig:
     cotraining_fades: bool | None = setting(None, "fade the language loss too; default: yes; recipe released: no")
     cotraining_batch_size: int = setting(2, "text blocks a step")
     language_text: str | None = setting(None, "text to measure perplexity on before and after; default: none")
+    action_selection: ActionSelection | None = setting(
+        None, "discrete actions only: take the likeliest, or draw one; default: greedy"
+    )
     delayed_reward: bool = setting(False, "move all reward to the end of the episode, in data and scoring")
     return_scale: float | None = setting(
         None, "returns are divided by this; default: the task's, or the data's largest"
@@ -122,11 +126,17 @@ def resolve(config: FinetuneConfig, dataset: TrajectoryDataset, environment: Env
         "target_returns": task.target_returns if task else (round(statistics.return_max, 3),),
         "held_out_fraction": 0.0 if environment else 0.1,
         "eval_every": max(config.num_steps // DEFAULT_EVALUATIONS, 1),
+        "action_selection": "greedy" if dataset.action_space.is_discrete else None,
     }
     config = _filled(config, defaults)
     config = _filled(config, {"checkpoint_every": config.eval_every})
     if config.backbone_learning_rate is not None and config.parameter_groups != "paper":
         raise ConfigError("a backbone_learning_rate needs --parameter-groups paper (or --recipe paper)")
+    if config.action_selection is not None and not dataset.action_space.is_discrete:
+        raise ConfigError(
+            f"expected discrete actions with --action-selection {config.action_selection}; those of {dataset.name} are "
+            "vectors; leave it out"
+        )
     if config.max_timesteps is not None and config.max_timesteps < longest:
         raise ConfigError(
             f"expected max_timesteps of at least {longest}, the longest episode; found {config.max_timesteps}"

@@ -111,6 +111,7 @@ class Group:
         self.policy = DecisionTransformerPolicy(
             self.model, dataset.observation_space, dataset.action_space,
             context_length=self.config.context_length, target_return=targets[0],
+            action_selection=self.config.action_selection,
         )  # fmt: skip
         share_state(self.optimizer, [session.optimizer for session in self.sessions])
         centres = [session.centres for session in self.sessions if session.centres is not None]

@@ -27,6 +27,38 @@ def masked_action_mse(
     return loss
 
 
+def masked_choice_loss(
+    logits: Float[Tensor, "*R B K n"], actions: Int[Tensor, "*R B K"], mask: Bool[Tensor, "*R B K"]
+) -> Float[Tensor, "*R"]:
+    """Mean negative log-likelihood in nats of the choices of real steps, of each run if runs are stacked.
+
+    Source: Decision Transformer, `atari/mingpt/model_atari.py`, whose batches have no padding.
+    """
+    nothing = -100  # such targets count nothing and get no gradient
+    targets = actions.masked_fill(~mask, nothing)
+    nats = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none", ignore_index=nothing)
+    loss: Tensor = nats.view(mask.shape).sum((-2, -1)) / mask.sum((-2, -1))
+    return loss
+
+
+def masked_choice_accuracy(
+    logits: Float[Tensor, "*R B K n"], actions: Int[Tensor, "*R B K"], mask: Bool[Tensor, "*R B K"]
+) -> Float[Tensor, "*R"]:
+    """Share of real steps whose choice is the likeliest, of each run if runs are stacked."""
+    right = (logits.argmax(-1) == actions) & mask
+    return right.sum((-2, -1)) / mask.sum((-2, -1))
+
+
+def action_loss(
+    predicted: Float[Tensor, "*R B K P"],
+    actions: Float[Tensor, "*R B K A"] | Int[Tensor, "*R B K"],
+    mask: Bool[Tensor, "*R B K"],
+) -> Float[Tensor, "*R"]:
+    """`masked_action_mse` of vectors, `masked_choice_loss` of choices."""
+    compare = masked_action_mse if actions.is_floating_point() else masked_choice_loss
+    return compare(predicted, actions, mask)
+
+
 class _BestCosine(torch.autograd.Function):
     """The largest cosine to any centre of unit length.
 
