@@ -9,6 +9,7 @@ from tests.trajectories.making import make_dataset, make_fields, sound_fields
 from wikirl.errors import ConfigError, DatasetError
 from wikirl.trajectories.checking import check_dataset, check_trajectories, suggestions
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
+from wikirl.trajectories.sources import ASSETS
 from wikirl.trajectories.storage import open_dataset, save_dataset
 
 
@@ -17,7 +18,7 @@ def of_returns(*returns: float) -> TrajectoryDataset:
     return build_dataset("toy", **{**fields, "rewards": np.array(returns)})
 
 
-@pytest.mark.parametrize("name", ["hopper-medium", "hopper-medium-replay"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in ASSETS.glob("*.hdf5")))
 def test_shipped_data_are_sound(name: str) -> None:
     report = check_trajectories(f"builtin:{name}")
     assert [finding.severity for finding in report.findings] == ["note"]  # the best episodes are rare, which is true

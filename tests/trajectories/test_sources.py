@@ -13,7 +13,7 @@ import pytest
 from wikirl.errors import DatasetError
 from wikirl.trajectories import caching
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
-from wikirl.trajectories.sources import DatasetEntry, download_dataset, list_datasets, load_trajectories
+from wikirl.trajectories.sources import ASSETS, DatasetEntry, download_dataset, list_datasets, load_trajectories
 from wikirl.trajectories.storage import save_dataset
 
 from .making import make_dataset, make_fields, marked, same_data
@@ -51,6 +51,26 @@ def test_builtin_hopper_medium_replay_has_its_known_numbers(cache: Path) -> None
     assert (dataset.observations.shape, dataset.actions.shape) == ((120_000, 11), (120_000, 3))
     assert dataset.details["dropped_steps"] == 0
     assert int((~dataset.terminated).sum()) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "num_steps", "num_episodes", "return_mean", "environment"),
+    [
+        ("reacher2d-medium-replay", 32_000, 320, 4.247, "wikirl/Reacher2d-v0"),
+        ("reacher2d-medium", 30_000, 300, 29.66, "wikirl/Reacher2d-v0"),
+        ("reacher2d-expert", 20_000, 200, 76.995, "wikirl/Reacher2d-v0"),
+        ("pointmaze-medium", 60_000, 200, 56.405, "wikirl/PointMaze-v0"),
+        ("pointmaze-expert", 45_000, 150, 186.793, "wikirl/PointMaze-v0"),
+        ("cartpole-medium-replay", 12_000, 185, 64.865, "CartPole-v1"),
+    ],
+)
+def test_builtin_families_have_their_known_numbers(
+    cache: Path, name: str, num_steps: int, num_episodes: int, return_mean: float, environment: str
+) -> None:
+    dataset = load_trajectories(f"builtin:{name}")
+    assert (dataset.num_steps, dataset.num_episodes, dataset.environment) == (num_steps, num_episodes, environment)
+    assert dataset.statistics.return_mean == pytest.approx(return_mean, abs=1e-3)
+    assert dataset.details["reference"]["name"] == f"{name.split('-')[0]} family"
 
 
 def test_builtin_hopper_medium_has_its_known_numbers(cache: Path) -> None:
@@ -177,9 +197,9 @@ def test_d4rl_files_on_disk_carry_their_old_environment(cache: Path) -> None:
         ("bultin:hopper-medium", r"did you mean builtin:hopper-medium "),
         (
             "",
-            "builtin:hopper-medium-replay, minari:ID, d4rl:NAME and file:PATH",
+            "builtin:reacher2d-medium-replay, minari:ID, d4rl:NAME and file:PATH",
         ),
-        ("builtin", "known are builtin:hopper-medium"),
+        ("builtin", "known are builtin:cartpole-medium-replay, "),
         ("builtin:../../../etc", "there is no dataset"),
         ("d4rl:hopper-medium", "d4rl:hopper-medium is unknown"),
         ("minari:hopper", "is no Minari id"),
@@ -231,9 +251,10 @@ def test_list_shows_shipped_found_and_converted(cache: Path, tmp_path: Path) -> 
     (cache / "d4rl").mkdir()
     (cache / "d4rl" / "ant_medium-v2.hdf5").touch()
     entries = {entry.id: entry for entry in list_datasets()}
+    shipped = [f"builtin:{path.stem}" for path in sorted(ASSETS.glob("*.hdf5"), key=lambda path: path.stem)]
+    assert len(shipped) == 8
     assert list(entries) == [
-        "builtin:hopper-medium",
-        "builtin:hopper-medium-replay",
+        *shipped,
         "minari:toy/box-v0",
         "d4rl:ant-medium-v2",
         f"file:{path}",
