@@ -21,9 +21,14 @@ def of_returns(*returns: float) -> TrajectoryDataset:
 @pytest.mark.parametrize("name", sorted(path.stem for path in ASSETS.glob("*.hdf5")))
 def test_shipped_data_are_sound(name: str) -> None:
     report = check_trajectories(f"builtin:{name}")
-    assert [finding.severity for finding in report.findings] == ["note"]  # the best episodes are rare, which is true
-    assert "come within a tenth" in report.findings[0].message
+    assert {finding.severity for finding in report.findings} <= {"note"}
     json.dumps(report.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", ["hopper-medium", "hopper-medium-replay"])
+def test_a_true_note_on_shipped_data(name: str) -> None:
+    (finding,) = check_trajectories(f"builtin:{name}").findings
+    assert "come within a tenth" in finding.message
 
 
 def test_what_to_ask_for() -> None:
