@@ -108,14 +108,14 @@ def test_a_new_reader_version_or_other_option_makes_a_new_copy(
     monkeypatch.setattr(caching, "READER_VERSION", caching.READER_VERSION + 1)
     load_trajectories(f"file:{path}")
     assert len(_copies(cache)) == 2
-    caching.converted_once([path], {"other": 1}, make_dataset, cache)
+    caching.converted_once([path], {"other": 1}, lambda _: make_dataset(), cache)
     assert len(_copies(cache)) == 3
 
 
 def test_a_source_that_changes_while_it_is_read_is_not_kept(cache: Path, tmp_path: Path) -> None:
     path = _npz(tmp_path / "logs.npz")
 
-    def read() -> TrajectoryDataset:
+    def read(_: Path) -> TrajectoryDataset:
         _npz(path, seed=5)
         return make_dataset()
 

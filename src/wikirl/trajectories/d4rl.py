@@ -11,16 +11,15 @@ import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import h5py
-import numpy.typing as npt
 from tqdm import tqdm
 
 from wikirl.errors import DatasetError
 from wikirl.runs import cache_folder
 from wikirl.trajectories.arrays import from_marked_arrays
 from wikirl.trajectories.dataset import TrajectoryDataset
+from wikirl.trajectories.hdf5 import dataset_at, open_hdf5, readable
 
 # Source: d4rl/infos.py, DATASET_URLS; plain http, because the server offers nothing else.
 URL = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2/{file}"
@@ -38,7 +37,12 @@ _CHUNK = 1 << 20
 
 
 def read_hdf5(
-    path: Path, *, name: str, environment: str | None = None, max_episode_steps: int = MAX_EPISODE_STEPS
+    path: Path,
+    *,
+    name: str,
+    environment: str | None = None,
+    max_episode_steps: int = MAX_EPISODE_STEPS,
+    scratch: Path | None = None,
 ) -> TrajectoryDataset:
     """Read a file in D4RL's layout: observations, actions, rewards, terminals and usually timeouts.
 
@@ -52,24 +56,27 @@ def read_hdf5(
         environment: Gymnasium id the data was made with; default: what the file's attribute `environment`
             says.
         max_episode_steps: Step limit of the environment, for files without timeouts.
+        scratch: A folder to grow large arrays in; None: in memory.
 
     Raises:
         DatasetError: the file is missing, damaged or lacks a key, nothing is left, or see `build_dataset`.
     """
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    try:
-        with h5py.File(path, "r") as file:
-            for key in ("observations", "actions", "rewards", "terminals", "timeouts"):
-                if isinstance(file.get(key), h5py.Dataset):
-                    arrays[key] = file[key][()]
+    with open_hdf5(path) as file:
+        arrays = {
+            key: array
+            for key in ("observations", "actions", "rewards", "terminals", "timeouts")
+            if (array := dataset_at(path, file, key))
+        }
+        with readable(path):
             recorded = file.attrs.get("environment")
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise DatasetError(f"{path}: not a readable HDF5 file ({error}); is it complete?") from error
-    environment = environment or (recorded if isinstance(recorded, str) else None)
-    details = {"source": str(path)}
-    return from_marked_arrays(
-        name, arrays, environment=environment, details=details, max_episode_steps=max_episode_steps
-    )
+        return from_marked_arrays(
+            name,
+            arrays,
+            environment=environment or (recorded if isinstance(recorded, str) else None),
+            details={"source": str(path)},
+            max_episode_steps=max_episode_steps,
+            scratch=scratch,
+        )
 
 
 def describe(path: Path) -> tuple[int, str]:
@@ -78,12 +85,9 @@ def describe(path: Path) -> tuple[int, str]:
     Raises:
         DatasetError: the file is missing or damaged, or has no rewards.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            environment, note = (str(file.attrs.get(key, "")) for key in ("environment", "note"))
-            return len(file["rewards"]), f"{environment}: {note}"
-    except (OSError, KeyError) as error:
-        raise DatasetError(f"{path}: not a readable HDF5 file ({error})") from error
+    with open_hdf5(path) as file, readable(path):
+        environment, note = (str(file.attrs.get(key, "")) for key in ("environment", "note"))
+        return len(file["rewards"]), f"{environment}: {note}"
 
 
 def environment_of(name: str) -> str:

@@ -8,7 +8,6 @@ import difflib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +111,11 @@ def _load_d4rl(name: str, cache: Path) -> TrajectoryDataset:
 def _load_minari(dataset_id: str, cache: Path) -> TrajectoryDataset:
     files = minari.source_files(dataset_id)
     name = f"minari:{dataset_id}"
-    return converted_once(files, {"name": name}, partial(minari.read_minari, *files, name=name), cache)
+
+    def read(scratch: Path) -> TrajectoryDataset:
+        return minari.read_minari(*files, name=name, scratch=scratch)
+
+    return converted_once(files, {"name": name}, read, cache)
 
 
 def _load_file(path: Path, cache: Path) -> TrajectoryDataset:
@@ -138,7 +141,7 @@ def _convert(
     path: Path, name: str, reader: Callable[..., TrajectoryDataset], cache: Path, **options: Any
 ) -> TrajectoryDataset:
     described = {"name": name, "suffix": path.suffix.lower(), **options}
-    return converted_once([path], described, partial(reader, path, name=name, **options), cache)
+    return converted_once([path], described, lambda scratch: reader(path, name=name, scratch=scratch, **options), cache)
 
 
 def _builtins() -> dict[str, Path]:
