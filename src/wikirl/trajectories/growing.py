@@ -6,7 +6,7 @@ This file knows bytes and memory maps. It deliberately knows nothing about what 
 import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,51 +69,43 @@ class GrowingArrays:
         """Forget an array, and its file."""
         self._parts.pop(name, None)
         if file := self._files.pop(name, None):
-            file.close()
             file.path.unlink()
-
-    def close(self) -> None:
-        """Close the files, finished or not."""
-        for file in self._files.values():
-            file.close()
 
 
 class _GrowingFile:
-    """A `.npy` file whose header is written again when it has grown; NumPy leaves room in it for the count."""
+    """A `.npy` file whose header is written again when it has grown; NumPy leaves room in it for the count.
+
+    It is only open while something is written, so that nothing has to be closed when reading fails.
+    """
 
     def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]):
         self.path = path
         self._dtype, self._shape, self._rows = dtype, shape, 0
-        self._file: BinaryIO = path.open("wb")
-        self._write_header()
+        with path.open("wb") as file:
+            self._write_header(file)
 
     def append(self, values: npt.NDArray[Any]) -> None:
         if values.dtype != self._dtype or values.shape[1:] != self._shape:
             raise ValueError(f"{values.dtype}{values.shape} does not continue {self._dtype}[…, {self._shape}]")
         if values.size:
-            self._file.write(np.ascontiguousarray(values).data)
+            with self.path.open("ab") as file:
+                file.write(np.ascontiguousarray(values).data)
         self._rows += len(values)
 
     def mapped(self) -> npt.NDArray[Any]:
-        if not self._file.closed:
-            self._file.seek(0)
-            self._write_header()
-            self._file.close()
+        with self.path.open("r+b") as file:
+            self._write_header(file)
         if self._rows == 0:  # nothing can be mapped
             return np.empty((0, *self._shape), self._dtype)
         array: npt.NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)
         return array
 
     def rename(self, path: Path) -> None:
-        self.mapped()
         self.path = self.path.replace(path)
 
-    def close(self) -> None:
-        self._file.close()
-
-    def _write_header(self) -> None:
+    def _write_header(self, file: IO[bytes]) -> None:
         header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._rows, *self._shape)}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        np.lib.format.write_array_header_1_0(file, header)
 
 
 def in_chunks(values: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:

@@ -17,6 +17,7 @@ from wikirl.trajectories import d4rl, minari
 from wikirl.trajectories.arrays import read_npz
 from wikirl.trajectories.caching import converted_once
 from wikirl.trajectories.dataset import TrajectoryDataset
+from wikirl.trajectories.importing import TABLES
 from wikirl.trajectories.pickles import read_pickle
 from wikirl.trajectories.storage import is_dataset_folder, open_dataset
 
@@ -129,6 +130,11 @@ def _load_file(path: Path, cache: Path) -> TrajectoryDataset:
         close = difflib.get_close_matches(path.name, _names_in(path.parent), n=3)
         hint = f"; close to it: {', '.join(close)}" if close else ""
         raise DatasetError(f"file:{path} does not exist{hint}")
+    if path.name.lower().endswith(TABLES):
+        raise DatasetError(
+            f"file:{path} is a table, whose columns have to be mapped once: "
+            f"wikirl data import {path} --to file:DIR, then use file:DIR"
+        )
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DatasetError(
