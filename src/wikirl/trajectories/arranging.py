@@ -31,8 +31,8 @@ class Arrangement:
     """
 
     order: Int64[np.ndarray, "S"] | None
-    starts: Int64[np.ndarray, "N+1"]
     terminated: Bool[np.ndarray, "N"]
+    starts: Int64[np.ndarray, "N+1"]
     was_scattered: bool
     dropped_rows: int
     dropped_episodes: int

@@ -163,13 +163,14 @@ def _cells(path: Path, lines: list[str], delimiter: str) -> list[list[str]]:
 def _blocks(path: Path) -> Iterator[list[str]]:
     """Blocks of lines in which every quote that opens also closes."""
     pending: list[str] = []
-    size = 0
+    size = quotes = 0
     for block in text_blocks(path, KIND):
         pending += block
         size += sum(map(len, block))
-        if sum(line.count('"') for line in pending) % 2 == 0:
+        quotes += sum(line.count('"') for line in block)
+        if quotes % 2 == 0:
             yield pending
-            pending, size = [], 0
+            pending, size, quotes = [], 0, 0
         elif size > MAX_LINE_BYTES:
             raise DatasetError(f"{path}: a quote opens and does not close within {size} characters")
     if pending:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool, Int64, Shaped
 
 from wikirl.errors import DatasetError
 from wikirl.trajectories.choices import Choices, LabelledChoices, NumberedChoices
@@ -145,8 +145,8 @@ class _Reader:
             return
         wrong &= ~but[:, None]
         if wrong.any():
-            row, column = np.argwhere(wrong)[0]
-            value = values.reshape(len(values), -1)[row, column]
+            row, column = (int(place) for place in np.argwhere(wrong)[0])
+            value = float(values.reshape(len(values), -1)[row, column])
             name = names[column] if len(names) == wrong.shape[1] else " or ".join(names)
             raise DatasetError(f"{self._place(row)}, column {shown(name)}: {_said(value)}")
 
@@ -222,5 +222,5 @@ def _as_integers(labels: Shaped[np.ndarray, "R"]) -> npt.NDArray[np.int64]:
     return np.fromiter((int.from_bytes(digest, "little", signed=True) for digest in digests), np.int64, len(labels))
 
 
-def _said(value: Float[np.ndarray, ""] | float) -> str:
+def _said(value: float) -> str:
     return "it is empty, or not a number" if np.isnan(value) else f"it is {value}"

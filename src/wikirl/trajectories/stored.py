@@ -74,7 +74,7 @@ def check_claims(where: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, st
     if dtype.kind == "O":
         raise DatasetError(f"{where} holds objects; only numbers are read")
     size = math.prod(shape) * dtype.itemsize
-    if dtype.itemsize == 0 or max(shape, default=0) >= 1 << 48:
+    if dtype.itemsize == 0 or len(shape) > 32 or max(shape, default=0) >= 1 << 48:
         raise DatasetError(f"{where} announces an absurd shape: {dtype} {_brief(shape)}")
     if math.prod(shape[1:]) * dtype.itemsize > MAX_PIECE_BYTES:
         raise DatasetError(f"{where} announces {math.prod(shape[1:])} numbers a step, {_brief(shape)}: far too many")

@@ -50,6 +50,8 @@ def text_blocks(path: Path, kind: str) -> Iterator[list[str]]:
 
 
 def _lines(path: Path, block: bytes, position: int) -> list[str]:
+    if b"\0" in block:
+        raise DatasetError(f"{path}: byte {position + block.index(0)} is zero; this is no text")
     try:
         text = block.decode("utf-8")
     except UnicodeDecodeError as error:
