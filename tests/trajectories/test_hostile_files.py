@@ -367,9 +367,7 @@ def test_changed_bytes_of_a_dataset_folder_end_in_a_line_or_in_data(
 def test_changed_bytes_of_parquet_end_in_a_line_or_in_data(
     tmp_path_factory: pytest.TempPathFactory, mutate: Callable[[bytes], bytes]
 ) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     path = tmp_path_factory.mktemp("odd") / "a.parquet"
     parquet.write_table(pyarrow.Table.from_pylist(_rows()), path)
     path.write_bytes(mutate(path.read_bytes()))

@@ -7,6 +7,8 @@ from.
 import json
 import shutil
 import tempfile
+import tokenize
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,9 +137,11 @@ def _read_header(folder: Path) -> dict[str, Any]:
 def _open_array(folder: Path, field: str, header: dict[str, Any]) -> npt.NDArray[Any]:
     path = folder / f"{field}.npy"
     try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode=None if field in _SMALL else "r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DatasetError(f"{path} is missing or damaged ({error})") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about headers that Python 2 wrote
+            array: npt.NDArray[Any] = np.load(path, mmap_mode=None if field in _SMALL else "r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError, OverflowError, MemoryError) as error:
+        raise DatasetError(f"{path} is missing or damaged ({' '.join(str(error).split())})") from error
     if _signature(array) != header["arrays"].get(field):
         raise DatasetError(
             f"{path} is damaged: dataset.json says {header['arrays'].get(field)}, found {_signature(array)}"
