@@ -45,9 +45,9 @@ def open_archive(path: Path, *, scratch: Path | None = None) -> Iterator[Mapping
     require_file(path, ".npz archive")
     if not zipfile.is_zipfile(path):
         raise DatasetError(f"{path}: not a complete .npz archive")
-    with _readable(path):
-        archive = zipfile.ZipFile(path)
-    with archive:
+    with path.open("rb") as file:  # ours to close, even if somebody stops reading in the middle of an array
+        with _readable(path):
+            archive = zipfile.ZipFile(file)
         arrays = {}
         for info in archive.infolist():
             if info.filename.endswith(".npy"):

@@ -5,9 +5,10 @@ deliberately does not know what columns mean.
 """
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from functools import partial
-from operator import methodcaller
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,12 @@ def open_csv(path: Path) -> Table:
     Raises:
         DatasetError: there is no header, a name comes twice, there are no rows, or the file cannot be read.
     """
-    first: list[str] = next(_blocks(path), [])
-    lines = [line for line in first if line.strip()]
-    if not lines:
+    first = next(_blocks(path), "").lstrip("\n")
+    line = first.partition("\n")[0]
+    if not line.strip():
         raise DatasetError(f"{path}: not a readable {KIND}: there is nothing in it")
-    delimiter = max(_DELIMITERS, key=lambda mark: len(_cells(path, [lines[0]], mark)[0]))
-    header, *sample = _cells(path, lines[: _SAMPLE_ROWS + 1], delimiter)
+    delimiter = max(_DELIMITERS, key=lambda mark: max(map(len, _cells(path, line, mark)), default=0))
+    header, *sample = _cells(path, first, delimiter, _SAMPLE_ROWS + 1) or [[]]
     names = [name.strip() for name in header]
     _check_header(path, names)
     if not sample:
@@ -65,44 +66,40 @@ def _check_header(path: Path, names: list[str]) -> None:
 def _chunks(
     path: Path, delimiter: str, names: list[str], columns: dict[str, Column], wanted: Sequence[str]
 ) -> Iterator[Chunk]:
-    where = [names.index(name) for name in wanted]
-    kinds = [(name, "f8" if columns[name].kind == "number" else f"U{_TEXT}") for name in wanted]
-    dtype = np.dtype([(f"c{number}", kind) for number, (_, kind) in enumerate(kinds)])
+    kinds = {name: "f8" if columns[name].kind == "number" else f"U{_TEXT}" for name in wanted}
+    # Every column is parsed, those that nobody wants to one letter, so that rows of another width are noticed.
+    dtype = np.dtype([(f"c{number}", kinds.get(name, "U1")) for number, name in enumerate(names)])
+    fields = {name: f"c{names.index(name)}" for name in wanted}
     rows, header = 0, True
     for block in _blocks(path):
-        lines = [line for line in block if line and not line.isspace()]
-        if header:
-            lines, header = lines[1:], False
-        if not lines:
-            continue
-        parsed = _fast(lines, delimiter, len(names), where, dtype)
+        text = block.lstrip("\n").partition("\n")[2] if header else block
+        header = False
+        parsed = _fast(text, delimiter, dtype, [fields[name] for name in wanted if columns[name].kind == "text"])
         if parsed is None:
-            chunk = _slow(path, rows, _cells(path, lines, delimiter), names, [(name, columns[name]) for name in wanted])
+            cells = _cells(path, text, delimiter)
+            if not cells:
+                continue
+            chunk = _slow(path, rows, cells, names, [(name, columns[name]) for name in wanted])
         else:
-            chunk = {name: parsed[field] for name, field in zip(wanted, dtype.names or (), strict=True)}
+            chunk = {name: parsed[field] for name, field in fields.items()}
         rows += len(next(iter(chunk.values())))
         yield chunk
 
 
-def _fast(
-    lines: list[str], delimiter: str, width: int, where: list[int], dtype: np.dtype[Any]
-) -> npt.NDArray[Any] | None:
-    """Plain rows; None where something needs a closer look."""
-    if set(map(methodcaller("count", delimiter), lines)) != {width - 1}:
+def _fast(text: str, delimiter: str, dtype: np.dtype[Any], words: list[str]) -> npt.NDArray[Any] | None:
+    """Plain rows; None where something needs a closer look, and where there are none."""
+    if not text or text.isspace():
         return None
     try:
         parsed: npt.NDArray[Any] = np.loadtxt(
-            lines, dtype, delimiter=delimiter, comments=None, quotechar='"', usecols=where, ndmin=1
+            io.StringIO(text), dtype, delimiter=delimiter, comments=None, quotechar='"', ndmin=1
         )
     except (ValueError, OverflowError):
         return None
-    if len(parsed) != len(lines):
-        return None
-    for field in dtype.names or ():
-        if parsed[field].dtype.kind == "U":
-            letters = np.ascontiguousarray(parsed[field]).view(np.uint32).reshape(len(parsed), -1)
-            if letters[:, -1].any():  # a cell may have been cut
-                return None
+    for field in words:
+        letters = np.ascontiguousarray(parsed[field]).view(np.uint32).reshape(len(parsed), -1)
+        if letters[:, -1].any():  # a cell may have been cut
+            return None
     return parsed
 
 
@@ -153,25 +150,25 @@ def _check_width(path: Path, number: int, row: list[str], names: list[str]) -> N
         raise DatasetError(f"{path}: data row {number} has {len(row)} cells but the header has {len(names)}")
 
 
-def _cells(path: Path, lines: list[str], delimiter: str) -> list[list[str]]:
+def _cells(path: Path, text: str, delimiter: str, most: int | None = None) -> list[list[str]]:
+    """The first rows, or all; those with nothing in them are left out."""
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        return [row for row in csv.reader(lines, delimiter=delimiter) if row]
+        return [row for row in islice(rows, most) if any(cell and not cell.isspace() for cell in row)]
     except csv.Error as error:
         raise DatasetError(f"{path}: not a readable {KIND} ({error})") from error
 
 
-def _blocks(path: Path) -> Iterator[list[str]]:
+def _blocks(path: Path) -> Iterator[str]:
     """Blocks of lines in which every quote that opens also closes."""
-    pending: list[str] = []
-    size = quotes = 0
+    pending, quotes = "", 0
     for block in text_blocks(path, KIND):
-        pending += block
-        size += sum(map(len, block))
-        quotes += sum(line.count('"') for line in block)
+        pending = pending + block if pending else block
+        quotes += block.count('"')
         if quotes % 2 == 0:
             yield pending
-            pending, size, quotes = [], 0, 0
-        elif size > MAX_LINE_BYTES:
-            raise DatasetError(f"{path}: a quote opens and does not close within {size} characters")
+            pending, quotes = "", 0
+        elif len(pending) > MAX_LINE_BYTES:
+            raise DatasetError(f"{path}: a quote opens and does not close within {len(pending)} characters")
     if pending:
         yield pending

@@ -51,8 +51,8 @@ def open_json_lines(path: Path, rewards: Sequence[str]) -> Table:
 def _records(path: Path) -> Iterator[tuple[int, Record]]:
     """Every object with the number of its line, from 1."""
     number = 0
-    for lines in text_blocks(path, KIND):
-        for line in lines:
+    for text in text_blocks(path, KIND):
+        for line in text.removesuffix("\n").split("\n"):  # other line ends may be part of a JSON text
             number += 1
             if not line or line.isspace():
                 continue

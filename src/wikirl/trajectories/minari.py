@@ -23,7 +23,7 @@ from wikirl.trajectories.arrays import STEP_FIELDS
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
 from wikirl.trajectories.growing import GrowingArrays
 from wikirl.trajectories.hdf5 import dataset_at, open_hdf5, readable
-from wikirl.trajectories.stored import StoredArray, listed, shown, whole
+from wikirl.trajectories.stored import StoredArray, shown, whole
 from wikirl.trajectories.validation import typed
 from wikirl.types import Space
 
@@ -89,21 +89,25 @@ def read_minari(
     if observation_space.is_discrete:
         raise DatasetError(f"{name}: observations are discrete; only boxes are read")
     grown, lengths, ended = GrowingArrays(scratch), [], []
+    types: dict[str, np.dtype[Any]] = {}
     first_choice = _first_choice(name, metadata)
     with open_hdf5(episodes_path, "Minari file") as file:
-        episodes = _episodes(name, episodes_path, file, observation_space)
-        if not episodes:
-            raise DatasetError(f"{episodes_path}: there are no episodes")
-        types = {field: _common_type(name, field, episodes) for field in STEP_FIELDS}
-        for episode in episodes:
+        for key in _episode_keys(name, episodes_path, file):
+            where = f"{name}, {key}"
+            with readable(episodes_path, "Minari file"):
+                episode = _episode(where, episodes_path, file[key], observation_space)
             steps = episode["rewards"].shape[0]
             for field in STEP_FIELDS:
-                for piece in _first_steps(episode[field], steps):
-                    values = piece.astype(types[field], copy=False)
+                for values in _first_steps(episode[field], steps):
                     shifted = values - first_choice if field == "actions" and first_choice else values
-                    grown.append(field, typed(name, field, shifted))
+                    final = typed(where, field, shifted)
+                    if types.setdefault(field, final.dtype) != final.dtype:
+                        raise DatasetError(f"{where}: {field} are {final.dtype}, in the first episode {types[field]}")
+                    grown.append(field, final)
             lengths.append(steps)
             ended.append(bool(whole(episode["terminations"]).ravel()[-1]))
+    if not lengths:
+        raise DatasetError(f"{episodes_path}: there are no episodes")
     return build_dataset(
         name,
         grown.array("observations"),
@@ -118,14 +122,14 @@ def read_minari(
     )
 
 
-def _episodes(name: str, path: Path, file: h5py.File, space: Space) -> list[dict[str, StoredArray]]:
-    """The arrays of each episode, in order, with their shapes checked against each other and the space."""
+def _episode_keys(name: str, path: Path, file: h5py.File) -> list[str]:
+    """The groups of episodes, in order."""
     with readable(path, "Minari file"):
         keys = sorted((key for key in file if re.fullmatch(r"episode_\d{1,18}", key)), key=_number)
         for key in keys:
             if not isinstance(file.get(key, getlink=True), h5py.HardLink) or not isinstance(file[key], h5py.Group):
                 raise DatasetError(f"{name}, {key}: expected a group in this file; links and datasets are not read")
-        return [_episode(f"{name}, {key}", path, file[key], space) for key in keys]
+    return keys
 
 
 def _episode(where: str, path: Path, group: h5py.Group, space: Space) -> dict[str, StoredArray]:
@@ -151,13 +155,6 @@ def _episode(where: str, path: Path, group: h5py.Group, space: Space) -> dict[st
         if field != "observations" and found != steps:
             raise DatasetError(f"{where}: {field} has {found} steps but rewards has {steps}")
     return arrays
-
-
-def _common_type(name: str, field: str, episodes: list[dict[str, StoredArray]]) -> np.dtype[Any]:
-    types = {episode[field].dtype for episode in episodes}
-    if any(dtype.kind not in "biuf" for dtype in types):
-        raise DatasetError(f"{name}: {field} must hold numbers, found {listed(sorted(map(str, types)))}")
-    return np.result_type(*types)
 
 
 def _first_steps(array: StoredArray, steps: int) -> Iterator[npt.NDArray[Any]]:

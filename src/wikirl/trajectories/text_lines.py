@@ -16,8 +16,8 @@ BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 16 << 20
 
 
-def text_blocks(path: Path, kind: str) -> Iterator[list[str]]:
-    """Whole lines, without their ends, about a megabyte together; a byte-order mark is taken off.
+def text_blocks(path: Path, kind: str) -> Iterator[str]:
+    """Whole lines that end in a line feed, about a megabyte together; a byte-order mark is taken off.
 
     Args:
         path: UTF-8 text, compressed if its name ends in `.gz`.
@@ -43,13 +43,13 @@ def text_blocks(path: Path, kind: str) -> Iterator[list[str]]:
                 if len(rest) > MAX_LINE_BYTES:
                     raise DatasetError(f"{path}: a line is longer than {MAX_LINE_BYTES} bytes; is this a {kind}?")
                 continue
-            yield _lines(path, rest + block[:end], seen - len(block) - len(rest))
+            yield _text(path, rest + block[:end], seen - len(block) - len(rest))
             rest = block[end:]
         if rest:
-            yield _lines(path, rest, seen - len(rest))
+            yield _text(path, rest, seen - len(rest)) + "\n"
 
 
-def _lines(path: Path, block: bytes, position: int) -> list[str]:
+def _text(path: Path, block: bytes, position: int) -> str:
     if b"\0" in block:
         raise DatasetError(f"{path}: byte {position + block.index(0)} is zero; this is no text")
     try:
@@ -58,8 +58,7 @@ def _lines(path: Path, block: bytes, position: int) -> list[str]:
         raise DatasetError(
             f"{path}: byte {position + error.start} is not UTF-8; write the file again with that encoding"
         ) from error
-    lines = text.replace("\r\n", "\n").split("\n")
-    return lines if lines[-1] else lines[:-1]
+    return text.replace("\r\n", "\n") if "\r" in text else text
 
 
 def _without_mark(path: Path, block: bytes) -> bytes:
