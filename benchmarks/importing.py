@@ -1,6 +1,6 @@
 """Reading speed: steps a second and peak memory of every format, beside Minari's own reading and d3rlpy's MDPDataset.
 
-    taskset -c 1 .venv-extras/bin/python benchmarks/importing.py [--rounds 3] [--steps N] [--large N] [--smoke]
+    taskset -c 1 .venv-extras/bin/python benchmarks/importing.py [--rounds 3] [--only CSV …] [--smoke]
 
 Hopper shape: 11 observations, 3 actions, episodes of 1,000 steps. Every turn is a process of its own, contenders take
 turns, and what is timed begins after the imports. Ours ends with a checked dataset on disk, ready to be mapped; Minari
@@ -267,14 +267,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10**6)
     parser.add_argument("--large", type=int, default=10**7, help="steps of the second table; 0: none")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="contenders whose name contains it")
     parser.add_argument("--smoke", action="store_true", help="tiny counts, to see that it runs; figures mean nothing")
     options = parser.parse_args()
     if options.smoke:
         options.rounds, options.steps, options.large = 1, 2000, 3000
     print(f"## Reading speed\n\n{options.steps:,} steps, {options.rounds} rounds.\n")
-    print(compare(tuple(CONTENDERS), options.steps, options.rounds), flush=True)
+    chosen = tuple(name for name in CONTENDERS if any(text in name for text in options.only))
+    print(compare(chosen, options.steps, options.rounds), flush=True)
     if options.large:
-        print(f"\n{options.large:,} steps, one round.\n\n{compare(LARGE, options.large, 1)}", flush=True)
+        large = compare(tuple(name for name in LARGE if name in chosen), options.large, 1)
+        print(f"\n{options.large:,} steps, one round.\n\n{large}", flush=True)
     print(f"\n{sampling_share(options.rounds, 4 if options.smoke else BATCH_SIZE, 1 if options.smoke else 10)}")
 
 

@@ -12,11 +12,14 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wikirl.errors import DatasetError, MissingExtraError
 from wikirl.trajectories import parquet
 from wikirl.trajectories.columns import ColumnMapping
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
+from wikirl.trajectories.delimited import open_csv
 from wikirl.trajectories.importing import ImportOptions, import_trajectories
 from wikirl.trajectories.storage import save_dataset
 from wikirl.types import Space
@@ -297,6 +300,20 @@ def test_quotes_blank_lines_and_carriage_returns(tmp_path: Path) -> None:
     assert dataset.observations.ravel().tolist() == [1.5, 2.5, 3.5]
     assert dataset.rewards.tolist() == [2, 3, 4]
     assert dataset.num_episodes == 3
+
+
+@given(st.lists(st.tuples(*[st.sampled_from(["", "1", "-2.5", '"3"', "4e-1"])] * 6), min_size=1, max_size=8))
+def test_both_parsers_of_csv_agree(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, ...]]) -> None:
+    path = tmp_path_factory.mktemp("cells") / "cells.csv"
+    names = ["before", "x", "y", "unused", "z", "after"]
+    path.write_text("\n".join([",".join(names), "1,1,1,1,1,1", *map(",".join, rows)]))
+    table = open_csv(path)
+    chunks = list(table.chunks(["z", "x", "y", "before"]))
+    with path.open() as file:
+        expected = [row for row in csv.DictReader(file) if any(row.values())]
+    for name in chunks[0]:
+        found = np.concatenate([chunk[name] for chunk in chunks])
+        np.testing.assert_array_equal(found, [float(row[name] or "nan") for row in expected])
 
 
 CSV_TEXTS = {

@@ -74,7 +74,10 @@ def _chunks(
     for block in _blocks(path):
         text = block.lstrip("\n").partition("\n")[2] if header else block
         header = False
-        parsed = _fast(text, delimiter, dtype, [fields[name] for name in wanted if columns[name].kind == "text"])
+        words = [fields[name] for name in wanted if columns[name].kind == "text"]
+        parsed = _fast(text, delimiter, dtype, words)
+        if parsed is None and not words and delimiter * (len(names) - 1) not in text:
+            parsed = _fast(_filled(text, delimiter), delimiter, dtype, words)
         if parsed is None:
             cells = _cells(path, text, delimiter)
             if not cells:
@@ -103,6 +106,14 @@ def _fast(text: str, delimiter: str, dtype: np.dtype[Any], words: list[str]) -> 
     return parsed
 
 
+def _filled(text: str, delimiter: str) -> str:
+    """The same with `nan` in empty cells; what is in quotes may change too, so only for numbers."""
+    for _ in range(2):  # the end of one empty cell may be the beginning of the next
+        text = text.replace(delimiter * 2, f"{delimiter}nan{delimiter}")
+    text = f"\n{text}".replace(f"\n{delimiter}", f"\nnan{delimiter}")[1:]
+    return text.replace(f"{delimiter}\n", f"{delimiter}nan\n")
+
+
 def _slow(
     path: Path, before: int, rows: list[list[str]], names: list[str], wanted: list[tuple[str, Column]]
 ) -> dict[str, npt.NDArray[Any]]:
@@ -118,9 +129,9 @@ def _slow(
 def _numbers(path: Path, name: str, before: int, cells: Sequence[str]) -> npt.NDArray[np.float64]:
     try:
         if "_" not in "".join(cells):  # which Python takes for a thousands separator
-            return np.fromiter(map(float, cells), np.float64, len(cells))
+            return np.fromiter(map(float, [cell or "nan" for cell in cells]), np.float64, len(cells))
     except ValueError:
-        pass  # there is a missing or a wrong one: look for it
+        pass  # a word for a missing number, or a wrong one: look for it
     result = np.empty(len(cells))
     for number, cell in enumerate(cells):
         value = _number(cell)
@@ -154,7 +165,7 @@ def _cells(path: Path, text: str, delimiter: str, most: int | None = None) -> li
     """The first rows, or all; those with nothing in them are left out."""
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        return [row for row in islice(rows, most) if any(cell and not cell.isspace() for cell in row)]
+        return [row for row in islice(rows, most) if row and (row[0].strip() or any(map(str.strip, row)))]
     except csv.Error as error:
         raise DatasetError(f"{path}: not a readable {KIND} ({error})") from error
 
