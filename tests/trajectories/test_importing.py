@@ -176,11 +176,13 @@ def test_formats_with_their_own_layout_need_no_mapping(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "logs.h5", "w") as file:
         for name, values in marked(fields).items():
             file[name] = values
+        file["notes"] = ["text that nobody asked for"]
     borders = zip(fields["starts"][:-1], fields["starts"][1:], strict=True)
     episodes = [{name: values[start:stop] for name, values in marked(fields).items()} for start, stop in borders]
     (tmp_path / "logs.pkl").write_bytes(pickle.dumps(episodes))
     for name in ("logs.npz", "logs.h5", "logs.pkl"):
         dataset = load(tmp_path / name)
+        assert len(dataset.details["sha256"]) == 64
         assert same_data(dataset, expected)
         assert dataset.details["import"] == {"mapping": None, "warnings": []}
     assert "says itself what is what" in refused(tmp_path / "logs.pkl", ColumnMapping(reward="r"))

@@ -99,6 +99,11 @@ def resolve_columns(path: Path, columns: Mapping[str, Column], asked: ColumnMapp
     return mapping
 
 
+def is_common(name: str) -> bool:
+    """Whether a name alone may make a column the guess for something."""
+    return any(name.lower() in tier for tiers in _NAMES.values() for tier in tiers)
+
+
 def _roles() -> list[str]:
     # Single columns first: what is left may be an observation.
     return sorted((field.name for field in fields(ColumnMapping)), key=lambda role: role not in _SINGLE)

@@ -5,7 +5,7 @@ This file knows which reader takes which file and what is recorded. It deliberat
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from wikirl.trajectories import d4rl, minari
 from wikirl.trajectories.archives import open_archive
 from wikirl.trajectories.arranging import Arrangement, arrange
 from wikirl.trajectories.arrays import read_npz
-from wikirl.trajectories.columns import DONE_NAMES, REWARD_NAMES, ColumnMapping, resolve_columns
+from wikirl.trajectories.columns import DONE_NAMES, REWARD_NAMES, ColumnMapping, is_common, resolve_columns
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
 from wikirl.trajectories.delimited import open_csv
 from wikirl.trajectories.growing import GrowingArrays
@@ -27,7 +27,7 @@ from wikirl.trajectories.parquet import open_parquet
 from wikirl.trajectories.pickles import read_pickle
 from wikirl.trajectories.steps import read_rows
 from wikirl.trajectories.storage import has_content, is_dataset_folder, open_dataset, write_folder
-from wikirl.trajectories.stored import shown
+from wikirl.trajectories.stored import StoredArray, shown
 from wikirl.trajectories.tables import Table, table_of_arrays
 from wikirl.trajectories.validation import typed
 
@@ -95,7 +95,7 @@ def _read(source: str, mapping: ColumnMapping, options: ImportOptions, name: str
         return _read_file(path, mapping, options, name, scratch)
     _refuse_columns(source, mapping, options)
     dataset = minari.read_minari(*files, name=source, scratch=scratch)
-    return _recorded(dataset, name, options, {})
+    return _recorded(dataset, files, name, options, {})
 
 
 def _read_file(
@@ -105,11 +105,11 @@ def _read_file(
     plain = mapping.is_empty and options.discrete is None
     if kind in PICKLES:
         _refuse_columns(str(path), mapping, options)
-        return _recorded(read_pickle(path, name=str(path), scratch=scratch), name, options, {})
+        return _recorded(read_pickle(path, name=str(path), scratch=scratch), (path,), name, options, {})
     with _opened(path, kind, mapping, scratch) as table:
         if kind in ARRAYS and plain and _has_own_layout(table):
             reader = read_npz if kind == ".npz" else d4rl.read_hdf5
-            return _recorded(reader(path, name=str(path), scratch=scratch), name, options, {})
+            return _recorded(reader(path, name=str(path), scratch=scratch), (path,), name, options, {})
         return _read_table(table, mapping, options, name, scratch)
 
 
@@ -133,14 +133,28 @@ def _opened(path: Path, kind: str, mapping: ColumnMapping, scratch: Path) -> Ite
         with open_hdf5(path) as file:
             with readable(path):
                 names = list(file)
-            found = {name: array for name in names if (array := dataset_at(path, file, name)) is not None}
-            yield table_of_arrays(path, found)
+            yield table_of_arrays(path, _usable(path, file, names, mapping))
     elif kind in CSV:
         yield open_csv(path)
     elif kind in JSON_LINES:
         yield open_json_lines(path, (mapping.reward,) if mapping.reward else REWARD_NAMES)
     else:
         yield open_parquet(path)
+
+
+def _usable(path: Path, file: Any, names: list[str], mapping: ColumnMapping) -> dict[str, StoredArray]:
+    """The arrays of an HDF5 file; one that is refused only matters if somebody could want it."""
+    arrays = {}
+    for name in names:
+        try:
+            array = dataset_at(path, file, name)
+        except DatasetError:
+            if is_common(name) or name in mapping.names():
+                raise
+            continue
+        if array is not None:
+            arrays[name] = array
+    return arrays
 
 
 def _has_own_layout(table: Table) -> bool:
@@ -181,27 +195,32 @@ def _read_table(
         grown.array("rewards"),
         arrangement.starts,
         arrangement.terminated,
-        details={"source": str(table.path), "sha256": _sha256(table.path)},
+        details={"source": str(table.path)},
     )
     notes = {
         "mapping": mapping.to_json(),
         **({"choices": choices} if choices is not None else {}),
         "warnings": _warnings(mapping, arrangement, choices),
     }
-    return _recorded(dataset, name, options, notes)
+    return _recorded(dataset, (table.path,), name, options, notes)
 
 
 def _recorded(
-    dataset: TrajectoryDataset, name: str, options: ImportOptions, notes: Mapping[str, Any]
+    dataset: TrajectoryDataset, files: Sequence[Path], name: str, options: ImportOptions, notes: Mapping[str, Any]
 ) -> TrajectoryDataset:
     """With its name, its environment and what is to be known of the import."""
+    hashes = [_sha256(file) for file in files]
     dropped = dataset.details.get("dropped_steps")
     warnings = [f"{dropped} steps after the last end were dropped; mark their end in timeouts"] if dropped else []
     return replace(
         dataset,
         name=name,
         environment=options.environment or dataset.environment,
-        details={**dataset.details, "import": {"mapping": None, "warnings": warnings, **notes}},
+        details={
+            **dataset.details,
+            "sha256": hashes[0] if len(hashes) == 1 else hashes,
+            "import": {"mapping": None, "warnings": warnings, **notes},
+        },
     )
 
 
