@@ -56,3 +56,11 @@ def test_frames_are_rendered_and_make_a_corpus(tmp_path: Path) -> None:
     assert len(corpus.files) == 24
     (states,) = corpus.chunks(held_out=False)
     assert len({row.tobytes() for row in states}) > 12  # poses differ
+
+
+@pytest.mark.extras
+def test_reading_speed_is_measured() -> None:
+    command = [sys.executable, "benchmarks/importing.py", "--smoke"]
+    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600)
+    for contender in ("ours, .npz |", "ours, CSV |", "ours, Parquet |", "Minari itself", "d3rlpy", "Drawing a batch"):
+        assert contender in found.stdout

@@ -56,6 +56,7 @@ def test_the_front_door() -> None:
         ["pretrain"],
         ["data"],
         ["data", "show"],
+        ["data", "import"],
         ["data", "check"],
         ["data", "collect"],
         ["data", "download"],

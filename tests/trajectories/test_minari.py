@@ -16,7 +16,10 @@ from minari.data_collector import EpisodeBuffer
 from PIL import Image
 
 from wikirl.errors import DatasetError
+from wikirl.trajectories import stored
+from wikirl.trajectories.columns import ColumnMapping
 from wikirl.trajectories.dataset import build_dataset
+from wikirl.trajectories.importing import import_trajectories
 from wikirl.trajectories.minari import local_ids, read_minari, source_files
 from wikirl.types import Space
 
@@ -181,6 +184,52 @@ def test_damaged_images_are_named(root: Path, frame: Any, message: str) -> None:
         DatasetError, match=rf"episode_1: observation 1 is no JPEG of shape \(32, 32, 3\) \(.*{message}"
     ):
         _read("jpeg-v0")
+
+
+def _linked(file: h5py.File, images: Any) -> None:
+    file["elsewhere"] = images
+    file["episode_1/observations"] = h5py.SoftLink("/elsewhere")
+
+
+def _floats(file: h5py.File, images: Any) -> None:
+    kept = file["episode_1"].create_dataset("observations", images.shape, dtype=h5py.vlen_dtype(np.float64))
+    kept[0] = np.full(4, np.nan)
+
+
+@pytest.mark.parametrize(
+    ("put", "message"),
+    [
+        (_linked, "observations is a link to /elsewhere"),
+        (_floats, "observations holds objects"),
+        (lambda file, _: file.create_dataset("episode_1/observations", (3, 9), np.float32), r"found float32 of shape"),
+        (lambda file, _: file.create_dataset("episode_1/observations", data=np.uint8(3)), r"found uint8 of shape \(\)"),
+    ],
+)
+def test_what_is_no_list_of_images_is_refused(root: Path, put: Any, message: str) -> None:
+    space = gym.spaces.Box(0, 255, (32, 32, 3), dtype=np.uint8)
+    _create("jpeg-v0", _buffers(_pixels((32, 32, 3))), observations=space)
+    with h5py.File(root / "jpeg-v0" / "data" / "main_data.hdf5", "a") as file:
+        images = file["episode_1/observations"]
+        del file["episode_1/observations"]
+        put(file, images)
+    with pytest.raises(DatasetError, match=message):
+        _read("jpeg-v0")
+
+
+def test_an_import_passes_the_warning_on(tmp_path: Path) -> None:
+    space = gym.spaces.Box(0, 255, (32, 48), dtype=np.uint8)
+    _create("jpeg-v0", _buffers(_pixels((32, 48))), observations=space)
+    dataset = import_trajectories("minari:jpeg-v0", ColumnMapping(), tmp_path / "made")
+    assert same_data(dataset, _read("jpeg-v0"))
+    assert "jpeg_encoding=False" in dataset.details["import"]["warnings"][0]
+
+
+def test_images_are_decoded_in_pieces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    space = gym.spaces.Box(0, 255, (32, 48), dtype=np.uint8)
+    _create("jpeg-v0", _buffers(_pixels((32, 48))), observations=space)
+    whole = _read("jpeg-v0")
+    monkeypatch.setattr(stored, "PIECE_BYTES", 2 * 32 * 48)
+    assert same_data(read_minari(*source_files("jpeg-v0"), name="toy", scratch=tmp_path), whole)
 
 
 @pytest.mark.parametrize(

@@ -199,5 +199,5 @@ def test_other_content_gives_one_line(tmp_path: Path, value: Any, message: str) 
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="cannot be read"):
+    with pytest.raises(DatasetError, match="not a readable pickle: it is missing"):
         read_pickle(tmp_path / "nowhere.pkl", name="logs")

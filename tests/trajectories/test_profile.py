@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.trajectories.making import make_dataset, make_fields, sound_fields
-from wikirl.trajectories import validation
+from wikirl.trajectories import growing
 from wikirl.trajectories.dataset import build_dataset
 from wikirl.trajectories.profile import column_numbers, hidden_starts, near_best, profile, repeated_episodes
 from wikirl.trajectories.sources import load_trajectories
@@ -14,7 +14,7 @@ from wikirl.types import Space
 
 @pytest.fixture
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "_CHUNK", 7)
+    monkeypatch.setattr(growing, "_CHUNK", 7)
 
 
 @pytest.mark.usefixtures("_small_chunks")

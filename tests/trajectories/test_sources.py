@@ -129,14 +129,14 @@ def test_a_new_reader_version_or_other_option_makes_a_new_copy(
     monkeypatch.setattr(caching, "READER_VERSION", caching.READER_VERSION + 1)
     load_trajectories(f"file:{path}")
     assert len(_copies(cache)) == 2
-    caching.converted_once([path], {"other": 1}, make_dataset, cache)
+    caching.converted_once([path], {"other": 1}, lambda _: make_dataset(), cache)
     assert len(_copies(cache)) == 3
 
 
 def test_a_source_that_changes_while_it_is_read_is_not_kept(cache: Path, tmp_path: Path) -> None:
     path = _npz(tmp_path / "logs.npz")
 
-    def read() -> TrajectoryDataset:
+    def read(_: Path) -> TrajectoryDataset:
         _npz(path, seed=5)
         return make_dataset()
 
@@ -216,9 +216,13 @@ def test_files_that_are_not_there_or_not_readable(tmp_path: Path) -> None:
     _npz(tmp_path / "logs.npz")
     with pytest.raises(DatasetError, match=r"log\.npz does not exist; close to it: logs\.npz"):
         load_trajectories(f"file:{tmp_path / 'log.npz'}")
-    (tmp_path / "logs.csv").write_text("a,b")
-    with pytest.raises(DatasetError, match=r"has suffix '\.csv'; read are \.hdf5"):
-        load_trajectories(f"file:{tmp_path / 'logs.csv'}")
+    (tmp_path / "logs.xls").write_text("a,b")
+    with pytest.raises(DatasetError, match=r"has suffix '\.xls'; read are \.hdf5"):
+        load_trajectories(f"file:{tmp_path / 'logs.xls'}")
+    for name in ("logs.csv", "logs.jsonl.gz", "logs.parquet"):
+        (tmp_path / name).write_text("a,b")
+        with pytest.raises(DatasetError, match=r"is a table, .*: wikirl data import .* --to file:DIR"):
+            load_trajectories(f"file:{tmp_path / name}")
     with pytest.raises(DatasetError, match=r"is a folder without dataset\.json"):
         load_trajectories(str(tmp_path))
     with pytest.raises(DatasetError, match="does not exist"):

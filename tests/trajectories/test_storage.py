@@ -72,7 +72,7 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
 def test_one_of_many_writers_wins_and_all_read_the_same(tmp_path: Path) -> None:
     dataset = make_dataset((50, 50))
     with ThreadPoolExecutor(8) as pool:
-        wins = list(pool.map(lambda _: write_folder(dataset, tmp_path / "set"), range(24)))
+        wins = list(pool.map(lambda _: write_folder(lambda _: dataset, tmp_path / "set"), range(24)))
     assert sum(wins) == 1
     assert same_data(open_dataset(tmp_path / "set"), dataset)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]

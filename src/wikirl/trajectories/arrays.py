@@ -3,8 +3,6 @@
 This file knows how marks become episodes. It deliberately does not know HDF5 (`d4rl`) or ids (`sources`).
 """
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,11 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from wikirl.errors import DatasetError
+from wikirl.trajectories.archives import open_archive
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
+from wikirl.trajectories.growing import GrowingArrays
+from wikirl.trajectories.stored import StoredArray, as_column, copy_steps, listed, whole
 from wikirl.trajectories.validation import as_flags
 from wikirl.types import Space
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+STEP_FIELDS = ("observations", "actions", "rewards")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,9 @@ class Borders:
     dropped_steps: int
 
 
-def read_npz(path: Path, *, name: str, environment: str | None = None) -> TrajectoryDataset:
+def read_npz(
+    path: Path, *, name: str, environment: str | None = None, scratch: Path | None = None
+) -> TrajectoryDataset:
     """Read `observations`, `actions`, `rewards` and the episodes' ends from a NumPy archive.
 
     Ends are given in one of three ways: `terminals` and optionally `timeouts` (`[S]`, true at the last step
@@ -45,42 +48,47 @@ def read_npz(path: Path, *, name: str, environment: str | None = None) -> Trajec
     `starts` (`[N]` or `[N+1]`) or `episode_ends` (`[N]`, one past the last step) together with `terminated`
     (`[N]`).
 
+    Args:
+        path: The archive.
+        name: Begins every error message about its content.
+        environment: Gymnasium id the data was made with.
+        scratch: A folder to grow large arrays in; None: in memory.
+
     Raises:
         DatasetError: the file is missing, damaged, holds pickled objects or lacks a key, or see
             `build_dataset`.
     """
-    if not zipfile.is_zipfile(path):
-        raise DatasetError(f"{path}: missing, or not a complete .npz archive")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DatasetError(f"{path}: not a readable .npz archive ({error})") from error
     details = {"source": str(path)}
-    if "terminals" in arrays:
-        return from_marked_arrays(name, arrays, environment=environment, details=details)
-    require_keys(name, arrays, ("observations", "actions", "rewards", "terminated"))
-    return build_dataset(
-        name,
-        arrays["observations"],
-        arrays["actions"],
-        arrays["rewards"],
-        _starts_from(name, arrays),
-        arrays["terminated"],
-        environment=environment,
-        details=details,
-    )
+    with open_archive(path, scratch=scratch) as arrays:
+        if "terminals" in arrays:
+            return from_marked_arrays(name, arrays, environment=environment, details=details, scratch=scratch)
+        require_keys(name, arrays, ("observations", "actions", "rewards", "terminated"))
+        grown = GrowingArrays(scratch)
+        for field in STEP_FIELDS:
+            copy_steps(name, field, arrays[field], max(arrays[field].shape[:1], default=0), grown)
+        terminated = whole(arrays["terminated"])
+        return build_dataset(
+            name,
+            grown.array("observations"),
+            grown.array("actions"),
+            grown.array("rewards"),
+            _starts_from(name, arrays, len(grown.array("rewards")), terminated),
+            terminated,
+            environment=environment,
+            details=details,
+        )
 
 
 def from_marked_arrays(
     name: str,
-    arrays: Arrays,
+    arrays: Mapping[str, StoredArray],
     *,
     environment: str | None,
     details: Mapping[str, Any],
     max_episode_steps: int | None = None,
     observation_space: Space | None = None,
     action_space: Space | None = None,
+    scratch: Path | None = None,
 ) -> TrajectoryDataset:
     """Make a dataset of flat arrays whose `terminals` and `timeouts` mark the last steps of episodes.
 
@@ -93,28 +101,27 @@ def from_marked_arrays(
         max_episode_steps: Without `timeouts`, an episode also ends after this many steps; None: it does not.
         observation_space: Default, here and of the next: what `build_dataset` sees in the data.
         action_space: Shape and bounds of one action.
+        scratch: A folder to grow large arrays in; None: in memory.
 
     Raises:
         DatasetError: a key is missing, nothing is left, or see `build_dataset`.
     """
-    require_keys(name, arrays, ("observations", "actions", "rewards", "terminals"))
-    terminals = as_flags(name, "terminals", _column(arrays["terminals"]))
-    timeouts = as_flags(name, "timeouts", _column(arrays["timeouts"])) if "timeouts" in arrays else None
-    rewards = _column(arrays["rewards"])
-    for field, marks in (("terminals", terminals), ("timeouts", timeouts)):
-        if marks is not None and marks.shape != rewards.shape:
-            raise DatasetError(f"{name}: {field} has shape {marks.shape} but rewards has {rewards.shape}")
-    borders = episode_borders(terminals, timeouts, max_episode_steps)
+    require_keys(name, arrays, (*STEP_FIELDS, "terminals"))
+    steps = arrays["rewards"].shape[:1]
+    marks = {field: _marks(name, field, arrays[field], steps) for field in ("terminals", "timeouts") if field in arrays}
+    borders = episode_borders(marks["terminals"], marks.get("timeouts"), max_episode_steps)
     kept = int(borders.starts[-1])
     if kept == 0:
-        raise DatasetError(
-            f"{name}: no episode ends within the {len(rewards)} steps; mark ends in terminals or timeouts"
-        )
+        raise DatasetError(f"{name}: no episode ends within the {steps[0]} steps; mark ends in terminals or timeouts")
+    grown = GrowingArrays(scratch)
+    for field in STEP_FIELDS:  # those of another length are not cut, so that `build_dataset` names what they have
+        same = arrays[field].shape[:1] == steps
+        copy_steps(name, field, arrays[field], kept if same else max(arrays[field].shape[:1], default=0), grown)
     return build_dataset(
         name,
-        arrays["observations"][:kept] if len(arrays["observations"]) == len(rewards) else arrays["observations"],
-        arrays["actions"][:kept] if len(arrays["actions"]) == len(rewards) else arrays["actions"],
-        rewards[:kept],
+        grown.array("observations"),
+        grown.array("actions"),
+        grown.array("rewards"),
         borders.starts,
         borders.terminated,
         observation_space=observation_space,
@@ -153,22 +160,26 @@ def require_keys(name: str, arrays: Mapping[str, Any], keys: tuple[str, ...]) ->
     """
     missing = [key for key in keys if key not in arrays]
     if missing:
-        found = ", ".join(sorted(arrays)) or "nothing"
-        raise DatasetError(f"{name}: {', '.join(missing)} missing; found {found}")
+        raise DatasetError(f"{name}: {', '.join(missing)} missing; found {listed(sorted(arrays))}")
 
 
-def _starts_from(name: str, arrays: Arrays) -> npt.NDArray[np.int64]:
+def _starts_from(
+    name: str, arrays: Mapping[str, StoredArray], steps: int, terminated: npt.NDArray[Any]
+) -> npt.NDArray[np.int64]:
     key = "starts" if "starts" in arrays else "episode_ends"
     require_keys(name, arrays, (key,))
     values = arrays[key]
-    if values.ndim != 1 or values.dtype.kind not in "iu":
+    if len(values.shape) != 1 or values.dtype.kind not in "iu":
         raise DatasetError(f"{name}: {key} must be [episodes] integers, found {values.dtype} of shape {values.shape}")
-    borders = values.astype(np.int64)
+    borders = whole(values).astype(np.int64)
     if key == "episode_ends":
         return np.concatenate([[0], borders])
-    closed = len(borders) == np.size(arrays["terminated"]) + 1
-    return borders if closed else np.concatenate([borders, [len(arrays["rewards"])]])
+    closed = len(borders) == np.size(terminated) + 1
+    return borders if closed else np.concatenate([borders, [steps]])
 
 
-def _column(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+def _marks(name: str, field: str, array: StoredArray, steps: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    if array.shape not in (steps, (*steps, 1)) or not steps:
+        raise DatasetError(f"{name}: {field} has shape {array.shape} but rewards has {steps}")
+    pieces = [as_flags(name, field, as_column(piece)) for piece in array.pieces(array.rows_per_piece())]
+    return np.concatenate(pieces)

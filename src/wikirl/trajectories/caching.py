@@ -22,7 +22,7 @@ READER_VERSION = 2  # raise it whenever a reader makes something else of the sam
 def converted_once(
     sources: Sequence[Path],
     options: Mapping[str, Any],
-    read: Callable[[], TrajectoryDataset],
+    read: Callable[[Path], TrajectoryDataset],
     cache: Path,
 ) -> TrajectoryDataset:
     """Open the converted copy of some files; make it first if there is none.
@@ -33,7 +33,7 @@ def converted_once(
     Args:
         sources: Every file that `read` reads.
         options: JSON values that change what `read` makes of them.
-        read: Reads the sources.
+        read: Reads the sources; gets a folder to grow large arrays in.
         cache: Root of the cache.
 
     Raises:
@@ -44,11 +44,16 @@ def converted_once(
     folder = cache / "trajectories" / key[:32]
     if not is_dataset_folder(folder):
         stamps = [_stamp(path) for path in sources]
-        dataset = read()
-        if [_stamp(path) for path in sources] != stamps or [content_hash(path, cache) for path in sources] != hashes:
-            raise DatasetError(f"{sources[0]} changed while it was read; load it again")
-        details = {**dataset.details, "sha256": hashes[0] if len(hashes) == 1 else hashes}
-        write_folder(replace(dataset, details=details), folder)
+
+        def make(scratch: Path) -> TrajectoryDataset:
+            dataset = read(scratch)
+            unchanged = [_stamp(path) for path in sources] == stamps
+            if not unchanged or [content_hash(path, cache) for path in sources] != hashes:
+                raise DatasetError(f"{sources[0]} changed while it was read; load it again")
+            details = {**dataset.details, "sha256": hashes[0] if len(hashes) == 1 else hashes}
+            return replace(dataset, details=details)
+
+        write_folder(make, folder)
     return open_dataset(folder)
 
 

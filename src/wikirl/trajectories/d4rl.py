@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy.typing as npt
 
 from wikirl.errors import ConfigError, DatasetError
 from wikirl.runs import cache_folder
@@ -20,6 +19,7 @@ from wikirl.trajectories.arrays import from_marked_arrays
 from wikirl.trajectories.connections import is_url
 from wikirl.trajectories.dataset import TrajectoryDataset
 from wikirl.trajectories.downloads import fetch
+from wikirl.trajectories.hdf5 import dataset_at, open_hdf5, readable
 from wikirl.types import Space
 
 # Source: d4rl/infos.py, DATASET_URLS; plain http, because the server offers nothing else.
@@ -33,10 +33,16 @@ ENVIRONMENTS = {
 KINDS = ("random", "medium", "expert", "medium-replay", "medium-expert", "full-replay")
 NAMES = tuple(f"{task}-{kind}-v2" for task in ENVIRONMENTS for kind in KINDS)
 MAX_EPISODE_STEPS = 1000  # the step limit of all four tasks
+_ATTRIBUTES = ("environment", "reference", "observation_space", "action_space")
 
 
 def read_hdf5(
-    path: Path, *, name: str, environment: str | None = None, max_episode_steps: int = MAX_EPISODE_STEPS
+    path: Path,
+    *,
+    name: str,
+    environment: str | None = None,
+    max_episode_steps: int = MAX_EPISODE_STEPS,
+    scratch: Path | None = None,
 ) -> TrajectoryDataset:
     """Read a file in D4RL's layout: observations, actions, rewards, terminals and usually timeouts.
 
@@ -50,34 +56,39 @@ def read_hdf5(
         environment: Gymnasium id the data was made with; default: what the file's attribute `environment`
             says.
         max_episode_steps: Step limit of the environment, for files without timeouts.
+        scratch: A folder to grow large arrays in; None: in memory.
 
     Raises:
         DatasetError: the file is missing, damaged or lacks a key, nothing is left, or see `build_dataset`.
     """
-    arrays: dict[str, npt.NDArray[Any]] = {}
+    with open_hdf5(path) as file:
+        arrays = {
+            key: array
+            for key in ("observations", "actions", "rewards", "terminals", "timeouts")
+            if (array := dataset_at(path, file, key))
+        }
+        with readable(path):
+            attributes = {key: file.attrs.get(key) for key in _ATTRIBUTES}
+        recorded = attributes["environment"]
+        reference = _json_attribute(path, attributes, "reference")
+        return from_marked_arrays(
+            name,
+            arrays,
+            environment=environment or (recorded if isinstance(recorded, str) else None),
+            details={"source": str(path), **({"reference": reference} if reference else {})},
+            max_episode_steps=max_episode_steps,
+            scratch=scratch,
+            **_spaces(path, attributes),
+        )
+
+
+def _spaces(path: Path, attributes: Mapping[str, Any]) -> dict[str, Space]:
+    """The spaces that `write_d4rl` left in the attributes."""
+    values = {key: _json_attribute(path, attributes, key) for key in ("observation_space", "action_space")}
     try:
-        with h5py.File(path, "r") as file:
-            for key in ("observations", "actions", "rewards", "terminals", "timeouts"):
-                if isinstance(file.get(key), h5py.Dataset):
-                    arrays[key] = file[key][()]
-            attributes = dict(file.attrs)
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise DatasetError(f"{path}: not a readable HDF5 file ({error}); is it complete?") from error
-    recorded = attributes.get("environment")
-    reference = _json_attribute(path, attributes, "reference")
-    spaces = {key: _json_attribute(path, attributes, key) for key in ("observation_space", "action_space")}
-    try:
-        known = {key: Space.from_json(value) for key, value in spaces.items() if value}
+        return {key: Space.from_json(value) for key, value in values.items() if value}
     except ConfigError as error:
         raise DatasetError(f"{path}: a space among the attributes is damaged ({error})") from error
-    return from_marked_arrays(
-        name,
-        arrays,
-        environment=environment or (recorded if isinstance(recorded, str) else None),
-        details={"source": str(path), **({"reference": reference} if reference else {})},
-        max_episode_steps=max_episode_steps,
-        **known,
-    )
 
 
 def _json_attribute(path: Path, attributes: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -87,7 +98,7 @@ def _json_attribute(path: Path, attributes: Mapping[str, Any], key: str) -> dict
         return {}
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: the attribute {key} is not JSON ({error})") from error
     return value if isinstance(value, dict) else {}
 
@@ -98,12 +109,9 @@ def describe(path: Path) -> tuple[int, str]:
     Raises:
         DatasetError: the file is missing or damaged, or has no rewards.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            environment, note = (str(file.attrs.get(key, "")) for key in ("environment", "note"))
-            return len(file["rewards"]), f"{environment}: {note}"
-    except (OSError, KeyError) as error:
-        raise DatasetError(f"{path}: not a readable HDF5 file ({error})") from error
+    with open_hdf5(path) as file, readable(path):
+        environment, note = (str(file.attrs.get(key, "")) for key in ("environment", "note"))
+        return len(file["rewards"]), f"{environment}: {note}"
 
 
 def environment_of(name: str) -> str:

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float32, Int64, Shaped
 
+from wikirl.trajectories.growing import in_chunks
 from wikirl.trajectories.validation import (
     ArrayInput,
     check_fields,
     check_finite,
     check_space,
-    in_chunks,
     typed_fields,
 )
 from wikirl.types import Space
@@ -235,9 +235,10 @@ def _infer_observation_space(observations: npt.NDArray[Any]) -> Space:
 
 
 def _infer_action_space(actions: npt.NDArray[Any]) -> Space:
+    lows, highs = zip(*((chunk.min(axis=0), chunk.max(axis=0)) for _, chunk in in_chunks(actions)), strict=True)
+    low, high = np.min(lows, axis=0), np.max(highs, axis=0)
     if actions.ndim == 1:
-        return Space.discrete(int(actions.max()) + 1)
-    low, high = actions.min(axis=0), actions.max(axis=0)
+        return Space.discrete(int(high) + 1)
     if low.min() >= -1 and high.max() <= 1:
         return Space(actions.shape[1:], "float32", -1.0, 1.0)
     return Space.box(low, high, actions.shape[1:])

@@ -7,6 +7,7 @@ deliberately does not know combined datasets, Arrow files or dict observations: 
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,20 @@ import numpy as np
 import numpy.typing as npt
 
 from wikirl.errors import DatasetError
+from wikirl.trajectories.arrays import STEP_FIELDS
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
+from wikirl.trajectories.growing import GrowingArrays
+from wikirl.trajectories.hdf5 import dataset_at, open_hdf5, readable
 from wikirl.trajectories.minari_hub import download
-from wikirl.trajectories.minari_images import ADVICE, decode_images, is_image_space
+from wikirl.trajectories.minari_images import ADVICE, is_image_space, stored_images
+from wikirl.trajectories.stored import StoredArray, shown, whole
+from wikirl.trajectories.validation import typed
 from wikirl.types import Space
 
 _ID = re.compile(r"(?:[-\w]+/)*[-\w]+-v\d+")  # so that an id never leaves Minari's folder
 _STEP_FIELDS = ("actions", "rewards", "terminations", "truncations")
 LOSSY = {"lossy_images": True, "warnings": [f"images were stored as JPEG, not as they were seen; {ADVICE}"]}
+_MAX_METADATA_BYTES = 64 << 20
 _ATTRIBUTION = ("dataset_id", "author", "algorithm_name", "code_permalink", "minari_version", "description")
 
 
@@ -79,7 +86,9 @@ def source_files(dataset_id: str, mirror: str | None = None) -> tuple[Path, Path
     return data / "metadata.json", data / "main_data.hdf5"
 
 
-def read_minari(metadata_path: Path, episodes_path: Path, *, name: str) -> TrajectoryDataset:
+def read_minari(
+    metadata_path: Path, episodes_path: Path, *, name: str, scratch: Path | None = None
+) -> TrajectoryDataset:
     """Read one dataset from its two files.
 
     An episode has one observation more than actions; that last one is dropped, since no action was taken
@@ -89,6 +98,7 @@ def read_minari(metadata_path: Path, episodes_path: Path, *, name: str) -> Traje
         metadata_path: `metadata.json`: spaces, environment, attribution.
         episodes_path: `main_data.hdf5`: groups `episode_0` to `episode_{N-1}`.
         name: Begins every error message.
+        scratch: A folder to grow large arrays in; None: in memory.
 
     Raises:
         DatasetError: a file is missing or damaged, observations or actions are not flat boxes (or discrete
@@ -99,61 +109,93 @@ def read_minari(metadata_path: Path, episodes_path: Path, *, name: str) -> Traje
     action_space = _space(name, "action", metadata)
     if observation_space.is_discrete:
         raise DatasetError(f"{name}: observations are discrete; only boxes are read")
-    episodes: list[dict[str, npt.NDArray[Any]]] = []
+    grown, lengths, ended = GrowingArrays(scratch), [], []
+    types: dict[str, np.dtype[Any]] = {}
+    first_choice = _first_choice(name, metadata)
     lossy = False
-    try:
-        with h5py.File(episodes_path, "r") as file:
-            for key in sorted((key for key in file if re.fullmatch(r"episode_\d+", key)), key=_number):
-                episodes.append(_read_episode(f"{name}, {key}", file[key], observation_space))
+    with open_hdf5(episodes_path, "Minari file") as file:
+        for key in _episode_keys(name, episodes_path, file):
+            where = f"{name}, {key}"
+            with readable(episodes_path, "Minari file"):
+                episode = _episode(where, episodes_path, file[key], observation_space)
                 lossy = lossy or not _is_plain(file[key], observation_space)
-    except (OSError, KeyError, RuntimeError) as error:
-        raise DatasetError(f"{episodes_path}: not a readable Minari file ({error}); is it complete?") from error
-    if not episodes:
+            steps = episode["rewards"].shape[0]
+            for field in STEP_FIELDS:
+                for values in _first_steps(episode[field], steps):
+                    shifted = values - first_choice if field == "actions" and first_choice else values
+                    final = typed(where, field, shifted)
+                    if types.setdefault(field, final.dtype) != final.dtype:
+                        raise DatasetError(f"{where}: {field} are {final.dtype}, in the first episode {types[field]}")
+                    grown.append(field, final)
+            lengths.append(steps)
+            ended.append(bool(whole(episode["terminations"]).ravel()[-1]))
+    if not lengths:
         raise DatasetError(f"{episodes_path}: there are no episodes")
-    lengths = [len(episode["rewards"]) for episode in episodes]
     return build_dataset(
         name,
-        np.concatenate([episode["observations"] for episode in episodes]),
-        _from_zero(np.concatenate([episode["actions"] for episode in episodes]), metadata),
-        np.concatenate([episode["rewards"] for episode in episodes]),
+        grown.array("observations"),
+        grown.array("actions"),
+        grown.array("rewards"),
         np.concatenate([[0], np.cumsum(lengths)]),
-        [bool(episode["terminations"][-1]) for episode in episodes],
+        ended,
         observation_space=observation_space,
         action_space=action_space,
         environment=_environment(metadata),
-        details=_details(metadata, episodes_path) | (LOSSY if lossy else {}),
+        details=_details(name, metadata, episodes_path) | (LOSSY if lossy else {}),
     )
 
 
-def _read_episode(where: str, group: Any, space: Space) -> dict[str, npt.NDArray[Any]]:
+def _episode_keys(name: str, path: Path, file: h5py.File) -> list[str]:
+    """The groups of episodes, in order."""
+    with readable(path, "Minari file"):
+        keys = sorted((key for key in file if re.fullmatch(r"episode_\d{1,18}", key)), key=_number)
+        for key in keys:
+            if not isinstance(file.get(key, getlink=True), h5py.HardLink) or not isinstance(file[key], h5py.Group):
+                raise DatasetError(f"{name}, {key}: expected a group in this file; links and datasets are not read")
+    return keys
+
+
+def _episode(where: str, path: Path, group: h5py.Group, space: Space) -> dict[str, StoredArray]:
+    arrays: dict[str, StoredArray] = {}
     for field in ("observations", *_STEP_FIELDS):
-        if not isinstance(group.get(field), h5py.Dataset):
+        array = _observations(where, path, group, space) if field == "observations" else dataset_at(path, group, field)
+        if array is None:
             kind = "is nested" if isinstance(group.get(field), h5py.Group) else "is missing"
             raise DatasetError(f"{where}: {field} {kind}; only flat boxes (and discrete actions) are read")
-    arrays = {field: group[field][()] for field in _STEP_FIELDS}
-    if not _is_plain(group, space):
-        if not is_image_space(space):
-            found = f"{group['observations'].dtype} of shape {group['observations'].shape[1:]}"
-            raise DatasetError(f"{where}: expected observations of shape {space.shape}, found {found}")
-        arrays["observations"] = decode_images(where, group["observations"], space)
-    else:
-        arrays["observations"] = group["observations"][()]
-    steps = len(arrays["rewards"])
+        arrays[field] = array
+    steps = max(arrays["rewards"].shape[:1], default=0)
     if steps == 0:
         raise DatasetError(f"{where}: the episode is empty")
-    for field in _STEP_FIELDS:
-        if len(arrays[field]) != steps:
-            raise DatasetError(f"{where}: {field} has {len(arrays[field])} steps but rewards has {steps}")
-    if len(arrays["observations"]) != steps + 1:
-        raise DatasetError(
-            f"{where}: observations has {len(arrays['observations'])} rows, expected {steps + 1} for {steps} steps"
-        )
-    return {**arrays, "observations": arrays["observations"][:-1]}
+    for field in ("observations", *_STEP_FIELDS):
+        found = max(arrays[field].shape[:1], default=0)
+        if field == "observations" and found != steps + 1:
+            raise DatasetError(f"{where}: observations has {found} rows, expected {steps + 1} for {steps} steps")
+        if field != "observations" and found != steps:
+            raise DatasetError(f"{where}: {field} has {found} steps but rewards has {steps}")
+    return arrays
+
+
+def _first_steps(array: StoredArray, steps: int) -> Iterator[npt.NDArray[Any]]:
+    for piece in array.pieces(array.rows_per_piece()):
+        yield piece[:steps]
+        steps -= len(piece)
+
+
+def _observations(where: str, path: Path, group: h5py.Group, space: Space) -> StoredArray | None:
+    """Observations as they are, or decoded where they are images stored as JPEG."""
+    if not isinstance(group.get("observations"), h5py.Dataset) or _is_plain(group, space):
+        return dataset_at(path, group, "observations")
+    frames = dataset_at(path, group, "observations", byte_lists=is_image_space(space))
+    if frames is None or (is_image_space(space) and frames.shape and frames.dtype in (np.uint8, np.object_)):
+        return frames and stored_images(where, frames, space)
+    raise DatasetError(
+        f"{where}: expected observations of shape {space.shape}, found {frames.dtype} of shape {frames.shape[1:]}"
+    )
 
 
 def _is_plain(group: Any, space: Space) -> bool:
     observations = group["observations"]
-    return bool(observations.dtype.kind != "O" and observations.shape[1:] == space.shape)
+    return bool(observations.dtype.kind != "O" and (observations.shape or ())[1:] == space.shape)
 
 
 def _number(key: str) -> int:
@@ -162,9 +204,11 @@ def _number(key: str) -> int:
 
 def _read_metadata(path: Path) -> dict[str, Any]:
     try:
+        if path.stat().st_size > _MAX_METADATA_BYTES:
+            raise DatasetError(f"{path} is damaged: it has {path.stat().st_size} bytes")
         metadata = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} is missing or damaged ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} is missing or damaged ({shown(error)})") from error
     if not isinstance(metadata, dict):
         raise DatasetError(f"{path} is damaged: expected an object")
     return metadata
@@ -180,19 +224,17 @@ def _space(name: str, which: str, metadata: dict[str, Any]) -> Space:
             return Space.box(np.asarray(value["low"]), np.asarray(value["high"]), tuple(value["shape"]), dtype)
         if kind == "Discrete":
             return Space.discrete(int(value["n"]))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise DatasetError(f"{name}: the {which} space is damaged ({error!r})") from error
     raise DatasetError(f"{name}: the {which} space is {kind}; only flat Box (and Discrete for actions) is read")
 
 
-def _from_zero(actions: npt.NDArray[Any], metadata: dict[str, Any]) -> npt.NDArray[Any]:
-    first_choice = _first_choice(metadata)
-    return actions - first_choice if first_choice else actions
-
-
-def _first_choice(metadata: dict[str, Any]) -> int:
+def _first_choice(name: str, metadata: dict[str, Any]) -> int:
     """Gymnasium's discrete spaces may start elsewhere than at 0; ours start there."""
-    return int(_parsed(metadata.get("action_space")).get("start", 0))
+    start = _parsed(metadata.get("action_space")).get("start", 0)
+    if not isinstance(start, int) or abs(start) >= 1 << 31:
+        raise DatasetError(f"{name}: the action space is damaged: it starts at {shown(start)}")
+    return start
 
 
 def _environment(metadata: dict[str, Any]) -> str | None:
@@ -200,8 +242,8 @@ def _environment(metadata: dict[str, Any]) -> str | None:
     return environment if isinstance(environment, str) else None
 
 
-def _details(metadata: dict[str, Any], path: Path) -> dict[str, Any]:
-    first_choice = _first_choice(metadata)
+def _details(name: str, metadata: dict[str, Any], path: Path) -> dict[str, Any]:
+    first_choice = _first_choice(name, metadata)
     shifted = {"first_choice": first_choice} if first_choice else {}
     attribution = {key: metadata[key] for key in _ATTRIBUTION if key in metadata}
     return {"source": str(path), "attribution": attribution, **shifted, **_reference(metadata)}
@@ -223,6 +265,6 @@ def _parsed(value: Any) -> dict[str, Any]:
     """Minari keeps spaces and the environment's spec as JSON within JSON."""
     try:
         parsed = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return parsed if isinstance(parsed, dict) else {}

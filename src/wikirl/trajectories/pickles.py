@@ -6,30 +6,41 @@ stand-ins collect what they would have been given, and arrays are made from that
 """
 
 import pickle
+import pickletools
 import re
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from wikirl.errors import DatasetError
-from wikirl.trajectories.arrays import require_keys
+from wikirl.trajectories.arrays import STEP_FIELDS, require_keys
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset
-from wikirl.trajectories.validation import as_flags
+from wikirl.trajectories.growing import GrowingArrays
+from wikirl.trajectories.stored import FREE_GROWTH_BYTES, MAX_GROWTH, require_file
+from wikirl.trajectories.validation import as_flags, typed
 
-FIELDS = ("observations", "actions", "rewards")
 _NUMBER = re.compile(r"[<>=|]?(?:\?|b1|[iu][1248]|f[248])")  # what np.dtype calls booleans, integers and floats
 
 
-def read_pickle(path: Path, *, name: str, environment: str | None = None) -> TrajectoryDataset:
+def read_pickle(
+    path: Path, *, name: str, environment: str | None = None, scratch: Path | None = None
+) -> TrajectoryDataset:
     """Read a pickled list of episodes, each a dict of `observations`, `actions`, `rewards` and `terminals`.
 
     An episode has terminated if its last terminal is true. Other keys, such as `next_observations`, are
     ignored.
 
     Source: kzl/decision-transformer, `gym/data/download_d4rl_datasets.py`.
+
+    Args:
+        path: The file; all of it is in memory while it is read.
+        name: Begins every error message about its content.
+        environment: Gymnasium id the data was made with.
+        scratch: A folder to grow large arrays in; None: in memory.
 
     Raises:
         DatasetError: the file is missing, damaged, wants anything but arrays of numbers, dicts, lists,
@@ -40,24 +51,33 @@ def read_pickle(path: Path, *, name: str, environment: str | None = None) -> Tra
         raise DatasetError(f"{path}: expected a list of dicts, one per episode, found {type(episodes).__name__}")
     if not episodes:
         raise DatasetError(f"{path}: there are no episodes")
-    fields: dict[str, list[npt.NDArray[Any]]] = {field: [] for field in FIELDS}
+    size = path.stat().st_size
+    fields: dict[str, list[npt.NDArray[Any]]] = {field: [] for field in STEP_FIELDS}
     terminated: list[bool] = []
     for number, episode in enumerate(episodes):
         where = f"{name}, episode {number}"
         if not all(isinstance(key, str) for key in episode):
             raise DatasetError(f"{where}: expected names of fields as keys, found {list(episode)!r:.80}")
-        require_keys(where, episode, (*FIELDS, "terminals"))
-        arrays = {field: _array(where, field, episode[field]) for field in FIELDS}
-        _check_against(where, arrays, {field: fields[field][0] for field in FIELDS if fields[field]})
-        for field in FIELDS:
+        require_keys(where, episode, (*STEP_FIELDS, "terminals"))
+        arrays = {field: _array(where, field, episode[field], size) for field in STEP_FIELDS}
+        _check_against(where, arrays, {field: fields[field][0] for field in STEP_FIELDS if fields[field]})
+        for field in STEP_FIELDS:
             fields[field].append(arrays[field])
-        terminated.append(_ended(where, episode["terminals"], len(arrays["rewards"])))
+        terminated.append(_ended(where, episode["terminals"], len(arrays["rewards"]), size))
+    total = sum(array.nbytes for parts in fields.values() for array in parts)
+    if total > MAX_GROWTH * size + FREE_GROWTH_BYTES:
+        raise DatasetError(f"{path}: {size} bytes would become {total}, more than {MAX_GROWTH} times; that is refused")
+    grown = GrowingArrays(scratch)
+    for field, parts in fields.items():
+        common = np.result_type(*{array.dtype for array in parts})
+        for array in parts:
+            grown.append(field, typed(name, field, array.astype(common, copy=False)))
     lengths = [len(rewards) for rewards in fields["rewards"]]
     return build_dataset(
         name,
-        np.concatenate(fields["observations"]),
-        np.concatenate(fields["actions"]),
-        np.concatenate(fields["rewards"]),
+        grown.array("observations"),
+        grown.array("actions"),
+        grown.array("rewards"),
         np.concatenate([[0], np.cumsum(lengths)]),
         terminated,
         environment=environment,
@@ -71,17 +91,35 @@ def load_restricted(path: Path) -> Any:
     Raises:
         DatasetError: the file is missing, damaged, or asks for another global, which is named.
     """
+    require_file(path, "pickle")
     try:
         with path.open("rb") as file:
-            return _finished(_Unpickler(file).load())
+            _check_memory(file)
+            file.seek(0)
+            return _finished(_Unpickler(file).load(), {})
     except DatasetError as error:
         raise DatasetError(f"{path}: {error}") from error
     except OSError as error:
         raise DatasetError(f"{path} cannot be read ({error})") from error
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        struct.error,
+    ) as error:
         raise DatasetError(f"{path}: not a complete pickle of trajectories ({error})") from error
     except (OverflowError, MemoryError, RecursionError) as error:
         raise DatasetError(f"{path}: the pickle announces impossible sizes ({error})") from error
+
+
+def _check_memory(file: BinaryIO) -> None:
+    """Look for numbers of memory cells that nothing has filled: Python would make room for all below them."""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument > count:
+            raise DatasetError(f"the pickle numbers {argument} objects after {count} instructions")
 
 
 class _Dtype:
@@ -172,7 +210,8 @@ def _rebuild(raw: bytes | bytearray, dtype: _Dtype, shape: tuple[Any, ...], orde
     if not all(isinstance(size, int) and size >= 0 for size in shape):
         raise DatasetError(f"the pickle holds an array of shape {shape!r}")
     flat = np.frombuffer(raw, dtype=dtype.dtype)
-    return flat.reshape(shape, order="F" if order == "F" else "C").astype(dtype.dtype.newbyteorder("="))
+    # A view, never a copy: a pickle may ask for an array of the same bytes any number of times.
+    return flat.reshape(shape, order="F" if order == "F" else "C")
 
 
 _ADMITTED: Mapping[tuple[str, str], _Admitted] = {
@@ -209,33 +248,51 @@ class _Unpickler(pickle.Unpickler):
         return _ADMITTED[module, name]
 
 
-def _finished(value: Any) -> Any:
-    """Put arrays in the place of their stand-ins."""
+def _finished(value: Any, done: dict[int, Any]) -> Any:
+    """Put arrays in the place of their stand-ins; `done` holds what was met before, by identity.
+
+    Without it a few lists that hold each other twice would take for ever.
+    """
     match value:
         case _Array():
             if value.value is None:
                 raise DatasetError("the pickle holds an array without content")
             return value.value
-        case dict():
-            return {key: _finished(item) for key, item in value.items()}
-        case list() | tuple():
-            return type(value)(map(_finished, value))
+        case dict() | list() | tuple():
+            if id(value) not in done:
+                if isinstance(value, dict):
+                    done[id(value)] = {key: _finished(item, done) for key, item in value.items()}
+                else:
+                    done[id(value)] = type(value)(_finished(item, done) for item in value)
+            return done[id(value)]
         case _Dtype() | _Admitted():
             raise DatasetError("the pickle holds a type where data should be")
         case _:
             return value
 
 
-def _array(where: str, field: str, value: object) -> npt.NDArray[Any]:
+def _array(where: str, field: str, value: object, largest: int) -> npt.NDArray[Any]:
+    """`largest` is how many numbers there can be: no pickle writes one in less than a byte."""
+    if _count(value, {}) > largest:
+        raise DatasetError(f"{where}: {field} holds lists that hold each other again and again")
     try:
         array = np.asarray(value)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DatasetError(f"{where}: {field} cannot be an array ({error})") from error
     if array.dtype.kind not in "biuf" or array.ndim == 0:
         raise DatasetError(f"{where}: {field} must hold numbers per step, found {array.dtype} of shape {array.shape}")
     if len(array) == 0:
         raise DatasetError(f"{where}: {field} is empty")
     return array
+
+
+def _count(value: object, known: dict[int, int]) -> int:
+    """Leaves of nested lists, each list looked at once."""
+    if not isinstance(value, list | tuple):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = sum(_count(item, known) for item in value)
+    return known[id(value)]
 
 
 def _check_against(where: str, arrays: Mapping[str, npt.NDArray[Any]], first: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -248,8 +305,8 @@ def _check_against(where: str, arrays: Mapping[str, npt.NDArray[Any]], first: Ma
             )
 
 
-def _ended(where: str, terminals: object, steps: int) -> bool:
-    flags = as_flags(where, "terminals", _array(where, "terminals", terminals))
+def _ended(where: str, terminals: object, steps: int, largest: int) -> bool:
+    flags = as_flags(where, "terminals", _array(where, "terminals", terminals, largest))
     if flags.shape != (steps,):
         raise DatasetError(f"{where}: terminals has shape {flags.shape}, expected ({steps},)")
     if flags[:-1].any():

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from jaxtyping import Float64, Int64, Shaped
 
 from wikirl.trajectories.dataset import TrajectoryDataset
+from wikirl.trajectories.growing import in_chunks
 from wikirl.trajectories.jpeg import jpeg_quality
-from wikirl.trajectories.validation import in_chunks
 
 _SAMPLE = 100_000  # steps or episodes looked at where all of them would tell no more
 _AT_BOUND = 1e-3  # of the range: what clipping, or the tanh of a saturated policy, leaves

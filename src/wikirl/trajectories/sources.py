@@ -8,7 +8,6 @@ import difflib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from wikirl.trajectories.arrays import read_npz
 from wikirl.trajectories.caching import converted_once
 from wikirl.trajectories.dataset import TrajectoryDataset
 from wikirl.trajectories.downloads import recorded_sha256, sha256_of
+from wikirl.trajectories.importing import TABLES
 from wikirl.trajectories.pickles import read_pickle
 from wikirl.trajectories.storage import is_dataset_folder, open_dataset
 
@@ -146,7 +146,11 @@ def _load_d4rl(name: str, cache: Path) -> TrajectoryDataset:
 def _load_minari(dataset_id: str, cache: Path) -> TrajectoryDataset:
     files = minari.source_files(dataset_id)
     name = f"minari:{dataset_id}"
-    return converted_once(files, {"name": name}, partial(minari.read_minari, *files, name=name), cache)
+
+    def read(scratch: Path) -> TrajectoryDataset:
+        return minari.read_minari(*files, name=name, scratch=scratch)
+
+    return converted_once(files, {"name": name}, read, cache)
 
 
 def _load_file(path: Path, cache: Path) -> TrajectoryDataset:
@@ -160,6 +164,11 @@ def _load_file(path: Path, cache: Path) -> TrajectoryDataset:
         close = difflib.get_close_matches(path.name, _names_in(path.parent), n=3)
         hint = f"; close to it: {', '.join(close)}" if close else ""
         raise DatasetError(f"file:{path} does not exist{hint}")
+    if path.name.lower().endswith(TABLES):
+        raise DatasetError(
+            f"file:{path} is a table, whose columns have to be mapped once: "
+            f"wikirl data import {path} --to file:DIR, then use file:DIR"
+        )
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DatasetError(
@@ -172,7 +181,7 @@ def _convert(
     path: Path, name: str, reader: Callable[..., TrajectoryDataset], cache: Path, **options: Any
 ) -> TrajectoryDataset:
     described = {"name": name, "suffix": path.suffix.lower(), **options}
-    return converted_once([path], described, partial(reader, path, name=name, **options), cache)
+    return converted_once([path], described, lambda scratch: reader(path, name=name, scratch=scratch, **options), cache)
 
 
 def _builtins() -> dict[str, Path]:

@@ -7,6 +7,9 @@ from.
 import json
 import shutil
 import tempfile
+import tokenize
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ def save_dataset(dataset: TrajectoryDataset, folder: Path) -> None:
     Raises:
         DatasetError: the folder exists and is not empty, or cannot be written.
     """
-    if not write_folder(dataset, folder):
+    if not write_folder(lambda _: dataset, folder):
         raise DatasetError(_TAKEN.format(folder=folder))
 
 
@@ -39,32 +42,42 @@ def require_free(folder: Path) -> None:
     Raises:
         DatasetError: it exists and is not empty.
     """
-    if _has_content(folder):
+    if has_content(folder):
         raise DatasetError(_TAKEN.format(folder=folder))
 
 
-def write_folder(dataset: TrajectoryDataset, folder: Path) -> bool:
-    """Write a dataset unless the folder exists with content; says whether it did.
+def write_folder(make: Callable[[Path], TrajectoryDataset], folder: Path) -> bool:
+    """Make a dataset and write it, unless the folder exists with content; says whether it did.
 
     Safe with several writers: each fills a folder of its own, one of them wins the rename, nobody sees a
     half.
 
+    Args:
+        make: Gets a folder to grow arrays in, under the names of `ARRAYS`; arrays it has put there stay as they are,
+            everything else there is removed.
+        folder: Where the dataset appears.
+
     Raises:
-        DatasetError: the disk does not let us.
+        DatasetError: the disk does not let us, or `make` says so.
     """
-    if _has_content(folder):
+    if has_content(folder):
         return False
     temporary: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         temporary.chmod(0o755)  # mkdtemp's 0700 would lock out others who share the cache
+        dataset = make(temporary)
         for field in ARRAYS:
-            np.save(temporary / f"{field}.npy", getattr(dataset, field), allow_pickle=False)
+            if not _is_at(temporary / f"{field}.npy", getattr(dataset, field)):
+                np.save(temporary / f"{field}.npy", getattr(dataset, field), allow_pickle=False)
         (temporary / "dataset.json").write_text(json.dumps(_header(dataset), indent=1) + "\n", encoding="utf-8")
+        for path in temporary.iterdir():
+            if path.name not in (*(f"{field}.npy" for field in ARRAYS), "dataset.json"):
+                path.unlink()
         temporary.replace(folder)
     except OSError as error:
-        if _has_content(folder):  # another writer was faster
+        if has_content(folder):  # another writer was faster
             return False
         raise DatasetError(f"{folder}: cannot write the dataset ({error})") from error
     finally:
@@ -135,9 +148,11 @@ def _read_header(folder: Path) -> dict[str, Any]:
 def _open_array(folder: Path, field: str, header: dict[str, Any]) -> npt.NDArray[Any]:
     path = folder / f"{field}.npy"
     try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode=None if field in _SMALL else "r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DatasetError(f"{path} is missing or damaged ({error})") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about headers that Python 2 wrote
+            array: npt.NDArray[Any] = np.load(path, mmap_mode=None if field in _SMALL else "r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError, OverflowError, MemoryError) as error:
+        raise DatasetError(f"{path} is missing or damaged ({' '.join(str(error).split())})") from error
     if _signature(array) != header["arrays"].get(field):
         raise DatasetError(
             f"{path} is damaged: dataset.json says {header['arrays'].get(field)}, found {_signature(array)}"
@@ -154,9 +169,21 @@ def _check_agreement(folder: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
         raise DatasetError(f"{folder} is damaged: its arrays do not fit together; write it again")
 
 
+def _is_at(path: Path, array: npt.NDArray[Any]) -> bool:
+    """Whether an array is a map of this very file, whole."""
+    memory: object = array
+    while isinstance(memory, np.ndarray) and not isinstance(memory, np.memmap):
+        memory = memory.base
+    if not isinstance(memory, np.memmap) or memory.filename is None:
+        return False
+    same = Path(memory.filename).resolve() == path.resolve()
+    return same and memory.shape == array.shape and memory.dtype == array.dtype
+
+
 def _signature(array: npt.NDArray[Any]) -> list[Any]:
     return [array.dtype.str, list(array.shape)]
 
 
-def _has_content(folder: Path) -> bool:
+def has_content(folder: Path) -> bool:
+    """Whether there is something that must not be overwritten: a file, or a folder that is not empty."""
     return folder.exists() and (not folder.is_dir() or next(folder.iterdir(), None) is not None)

@@ -5,7 +5,6 @@ mixtures are other datasets, not flags of the sampler.
 """
 
 import math
-import mmap
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -17,6 +16,7 @@ from jaxtyping import Int
 
 from wikirl.errors import ConfigError, DatasetError
 from wikirl.trajectories.dataset import TrajectoryDataset, build_dataset, returns_to_go
+from wikirl.trajectories.growing import give_back_pages
 from wikirl.trajectories.validation import check_finite
 
 
@@ -70,11 +70,7 @@ def _copied(steps: npt.NDArray[Any], first: Int[np.ndarray, "M"], starts: Int[np
     copy = np.empty((starts[-1], *steps.shape[1:]), dtype=steps.dtype)
     for source, (start, end) in zip(first.tolist(), pairwise(starts.tolist()), strict=True):
         copy[start:end] = steps[source : source + end - start]
-    memory: object = steps
-    while isinstance(memory, np.ndarray):
-        memory = memory.base
-    if isinstance(memory, mmap.mmap):  # read-only, so nothing but the resident copy is lost
-        memory.madvise(mmap.MADV_DONTNEED)
+    give_back_pages(steps)
     return copy
 
 

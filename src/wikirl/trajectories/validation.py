@@ -4,7 +4,7 @@ Every complaint is one line that names the dataset, the field and, where there i
 step within it. This file knows nothing about files or formats.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from wikirl.errors import DatasetError
+from wikirl.trajectories.growing import in_chunks
 from wikirl.types import Space
 
 ArrayInput = npt.NDArray[Any] | Sequence[Any]
-_CHUNK = 1 << 20  # numbers looked at together, so that a mapped file is never in memory whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,20 +42,31 @@ def typed_fields(
     Raises:
         DatasetError: a field is ragged or does not hold numbers of the kind it should.
     """
-    raw_observations = _numbers(name, "observations", observations)
-    raw_actions = _numbers(name, "actions", actions)
     raw_starts = _numbers(name, "starts", starts)
     if raw_starts.dtype.kind not in "iu":
         raise DatasetError(f"{name}: starts must be integers, found {raw_starts.dtype}")
-    # Integers in one column are choices; integers in vectors are coordinates that happen to be whole.
-    discrete = raw_actions.ndim == 1 and raw_actions.dtype.kind in "iu"
     return Fields(
-        observations=raw_observations if raw_observations.dtype == np.uint8 else _as_float32(raw_observations),
-        actions=raw_actions.astype(np.int64, copy=False) if discrete else _as_float32(raw_actions),
-        rewards=_as_float32(_numbers(name, "rewards", rewards)),
+        observations=typed(name, "observations", observations),
+        actions=typed(name, "actions", actions),
+        rewards=typed(name, "rewards", rewards),
         starts=raw_starts.astype(np.int64, copy=False),
         terminated=as_flags(name, "terminated", terminated),
     )
+
+
+def typed(name: str, field: str, values: ArrayInput) -> npt.NDArray[Any]:
+    """Bring observations, actions or rewards, or a chunk of them, to their type.
+
+    Raises:
+        DatasetError: they are ragged or no numbers.
+    """
+    array = _numbers(name, field, values)
+    if field == "observations" and array.dtype == np.uint8:
+        return array
+    # Integers in one column are choices; integers in vectors are coordinates that happen to be whole.
+    if field == "actions" and array.ndim == 1 and array.dtype.kind in "iu":
+        return array.astype(np.int64, copy=False)
+    return _as_float32(array)
 
 
 def check_fields(name: str, fields: Fields) -> None:
@@ -114,19 +125,14 @@ def check_space(name: str, field: str, values: npt.NDArray[Any], space: Space, s
             f"{name}: {field} should be {kind} by the space, found {values.dtype} of shape {values.shape[1:]} per step"
         )
     if space.n is not None:
-        outside = (values < 0) | (values >= space.n)
-        if outside.any():
-            step = int(np.argmax(outside))
-            raise DatasetError(
-                f"{name}: {field} holds choice {int(values[step])} {where(step, starts)}, expected 0 to {space.n - 1}"
-            )
-
-
-def in_chunks(values: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Cut an array along its first axis into pieces of about a million numbers: (first index, piece)."""
-    rows = max(_CHUNK // max(values[:1].size, 1), 1)
-    for first in range(0, len(values), rows):
-        yield first, values[first : first + rows]
+        for first, chunk in in_chunks(values):
+            outside = (chunk < 0) | (chunk >= space.n)
+            if outside.any():
+                step = first + int(np.argmax(outside))
+                raise DatasetError(
+                    f"{name}: {field} holds choice {int(values[step])} {where(step, starts)}, "
+                    f"expected 0 to {space.n - 1}"
+                )
 
 
 def where(step: int, starts: npt.NDArray[np.int64]) -> str:
