@@ -4,12 +4,12 @@ Each action is one function that adds its flags and says what runs. Nothing heav
 """
 
 import argparse
-import textwrap
 from pathlib import Path
 from typing import Any
 
+from wikirl.cli_check import add_check
+from wikirl.cli_import import add_import
 from wikirl.cli_parts import Result, add_fields, finishing, lines, table
-from wikirl.errors import UnsoundDatasetError
 
 
 def add_actions(parser: argparse.ArgumentParser) -> None:
@@ -20,10 +20,10 @@ def add_actions(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="sizes, spaces and statistics of a dataset")
     show.add_argument("dataset", help="builtin:NAME, file:PATH, minari:ID or d4rl:NAME")
     finishing(show, _show_dataset, lines)
-    _add_import(
+    add_import(
         actions.add_parser("import", help="own logs to a dataset: CSV, JSONL, Parquet, .npz, HDF5, pickles, Minari")
     )
-    _add_check(actions.add_parser("check", help="is a dataset sound, and what to ask of it; leaves an HTML page"))
+    add_check(actions.add_parser("check", help="is a dataset sound, and what to ask of it; leaves an HTML page"))
     _add_collect(actions)
     _add_download(actions)
     _add_transform(actions)
@@ -190,167 +190,3 @@ def _show_dataset(dataset: str) -> Result:
         "fingerprint": found.fingerprint,
         "details": dict(found.details),
     }
-
-
-def _add_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", help="builtin:NAME, file:PATH, minari:ID or d4rl:NAME")
-    parser.add_argument(
-        "--context-length", type=int, default=20, metavar="N", help="timesteps in a window of training (default: 20)"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE.html", help="where to write the page (default: runs/check/NAME.html)"
-    )
-    parser.add_argument("--no-page", action="store_true", help="write no page")
-    finishing(parser, _check_dataset, _checked)
-
-
-def _check_dataset(dataset: str, context_length: int, out: Path | None, no_page: bool) -> Result:
-    from wikirl.trajectories.checking import check_trajectories
-    from wikirl.trajectories.checking_page import default_page, write_page
-
-    report = check_trajectories(dataset, context_length=context_length)
-    page = None if no_page else out or default_page(dataset)
-    if page is not None:
-        write_page(report, page)
-    result = report.to_json() | {"page": None if page is None else str(page)}
-    errors = [finding for finding in report.findings if finding.severity == "error"]
-    if errors:
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        where = "" if report.dataset is None else f"{report.name}: "  # what cannot be read is named already
-        raise UnsoundDatasetError(f"{where}{errors[0].message}{more}; {errors[0].advice}", result)
-    return result
-
-
-def _checked(result: Result) -> str:
-    """Sizes, findings with what to do, suggestions, and where the page is."""
-    parts = [result["name"]]
-    if (numbers := result["statistics"]) is not None:
-        parts.append(lines({
-            "steps": numbers["num_steps"],
-            "episodes": numbers["num_episodes"],
-            "terminated": f"{100 * numbers['terminated_fraction']:.1f} %",
-            **{name: _spread(numbers[name]) for name in ("returns", "lengths")},
-        }))  # fmt: skip
-    for finding in result["findings"]:
-        head = f"{finding['severity'].upper()} ({finding['topic']}): {finding['message']}"
-        advice = f"what to do: {finding['advice']}"
-        parts.append(_wrapped(head) + "\n" + textwrap.indent(_wrapped(advice), "    "))
-    if not result["findings"]:
-        parts.append("Nothing to complain of.")
-    if (asked := result["suggestions"]) is not None:
-        targets = " ".join(f"{target:g}" for target in asked["target_returns"])
-        parts.append(_wrapped(f"Suggested: --target-returns {targets} ({asked['rule']})"))
-    if result["page"] is not None:
-        parts.append(f"Page: {result['page']}")
-    return "\n\n".join(parts)
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 96, break_long_words=False, break_on_hyphens=False)
-
-
-def _spread(summary: Result) -> str:
-    from wikirl.trajectories.findings import number
-
-    low, half, high, mean = (
-        number(value) for value in (summary["min"], summary["quantiles"]["0.5"], summary["max"], summary["mean"])
-    )
-    return f"{low} to {high}, half up to {half}, mean {mean}"
-
-
-def _add_import(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Own logs to a dataset folder. A row is a step: observation, action, and the reward that the action earned. "
-        "Columns that are not named are guessed by their names, and what was used is shown."
-    )
-    parser.add_argument(
-        "source",
-        metavar="FILE",
-        help=".csv, .tsv, .jsonl (also .gz), .parquet, .npz, .hdf5, .pkl, a folder in Minari's layout, minari:ID",
-    )
-    parser.add_argument("--to", required=True, metavar="file:DIR", help="folder to write; must be empty or not exist")
-    for role in ("observation", "action"):
-        parser.add_argument(
-            f"--{role}",
-            dest=f"{role}_columns",  # `action` is the action of `wikirl data`
-            nargs="+",
-            default=[],
-            metavar="COL",
-            help="names, globs ('obs_*') or ranges (first:last)",
-        )
-    parser.add_argument("--reward", metavar="COL", help="what the action of the row earned")
-    parser.add_argument("--episode", metavar="COL", help="same value, same episode; here and below also 'none'")
-    parser.add_argument("--terminated", metavar="COL", help="true at the last row of an episode that ended by itself")
-    parser.add_argument("--truncated", metavar="COL", help="true at the last row of an episode that was cut")
-    parser.add_argument("--timestep", metavar="COL", help="counts the steps of an episode; gaps are refused")
-    parser.add_argument("--environment", metavar="ID", help="Gymnasium id the data was made with, if there is one")
-    kind = parser.add_mutually_exclusive_group()
-    kind.add_argument(
-        "--discrete", action="store_true", default=None, help="actions are choices (default: if whole numbers or words)"
-    )
-    kind.add_argument("--continuous", dest="discrete", action="store_false", help="actions are numbers")
-    parser.add_argument("--name", help="what to call it (default: file:DIR)")
-    finishing(parser, _import, _show_import)
-
-
-def _import(
-    source: str,
-    to: str,
-    name: str | None,
-    environment: str | None,
-    discrete: bool | None,
-    observation_columns: list[str],
-    action_columns: list[str],
-    **single: str | None,
-) -> Result:
-    from wikirl.errors import DatasetError
-    from wikirl.trajectories.columns import ColumnMapping
-    from wikirl.trajectories.importing import ImportOptions, import_trajectories
-
-    if to.split(":")[0] in ("builtin", "minari", "d4rl") or not to.removeprefix("file:"):
-        raise DatasetError(f"--to is a folder: file:DIR or DIR; found {to}")
-    folder = Path(to.removeprefix("file:")).expanduser()
-    mapping = ColumnMapping(tuple(observation_columns), tuple(action_columns), **single)
-    dataset = import_trajectories(source, mapping, folder, ImportOptions(name, environment, discrete))
-    notes = dataset.details["import"]
-    finetune = f"wikirl finetune --dataset file:{folder} --out runs/{folder.name}"
-    return {
-        "dataset": f"file:{folder}",
-        "mapping": notes["mapping"],
-        "num_steps": dataset.num_steps,
-        "num_episodes": dataset.num_episodes,
-        "num_terminated": int(dataset.terminated.sum()),
-        "episode_lengths": [int(dataset.lengths.min()), int(dataset.lengths.max())],
-        "episode_returns": [float(dataset.returns.min()), float(dataset.returns.max())],
-        "observation_shape": list(dataset.observation_space.shape),
-        "action_space": dataset.action_space.to_json(),
-        "choices": notes.get("choices"),
-        "environment": dataset.environment,
-        "warnings": notes["warnings"],
-        "next": [
-            f"wikirl data check file:{folder}",
-            f"{finetune} --environment {dataset.environment}" if dataset.environment else finetune,
-        ],
-    }
-
-
-def _show_import(result: Result) -> str:
-    mapping, space, choices = result["mapping"], result["action_space"], result["choices"]
-    used = (
-        {role: value for role, value in mapping.items() if value} if mapping else {"columns": "the file's own layout"}
-    )
-    kind = f"continuous, {space['shape'][0]} a step" if space["n"] is None else f"discrete, {space['n']} choices"
-    if choices:
-        kind += ": " + ", ".join(f"{number} = {choice}" for number, choice in enumerate(choices[:12]))
-        kind += ", …" * (len(choices) > 12)
-    sizes = {
-        "dataset": result["dataset"],
-        "steps": result["num_steps"],
-        "episodes": f"{result['num_episodes']:,}, of which {result['num_terminated']:,} terminated",
-        "lengths": f"{result['episode_lengths'][0]:,} to {result['episode_lengths'][1]:,}",
-        "returns": f"{result['episode_returns'][0]:,.5g} to {result['episode_returns'][1]:,.5g}",
-        "actions": kind,
-    }
-    warnings = "".join(f"\nwarning: {text}" for text in result["warnings"])
-    commands = "".join(f"\n  {command}" for command in result["next"])
-    return f"{lines(used)}\n\n{lines(sizes)}\n{warnings}\nnext:{commands}"
