@@ -111,6 +111,7 @@ def test_the_controller_belongs_to_its_maze(tmp_path: Path) -> None:
 def test_training_without_the_extra_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(MissingExtraError, match=r"sbx-rl.*pip install 'wikirl\[collect\]'"):
         collect(CARTPOLE, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,7 @@ class Learner:
         if (algorithm == "sac" and discrete) or (algorithm == "dqn" and not discrete):
             kind = "choices" if discrete else "vectors"
             raise ConfigError(f"expected an algorithm for {kind}, the actions of {environment_id}; found {algorithm}")
-        kinds = _algorithms()
+        kinds = algorithms()
         arguments = _defaults(algorithm, num_steps, stretch_steps) | _checked(kinds[algorithm], options)
         self._model = kinds[algorithm]("MlpPolicy", self._recorder, seed=seed, **arguments)
         self._num_steps = num_steps
@@ -189,7 +189,12 @@ class _Player:
         return actions
 
 
-def _algorithms() -> dict[str, Any]:
+def algorithms() -> dict[str, Any]:
+    """The classes behind the names.
+
+    Raises:
+        MissingExtraError: sbx is not installed.
+    """
     try:
         import sbx
     except ImportError as error:

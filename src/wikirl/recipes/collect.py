@@ -25,7 +25,7 @@ from wikirl.errors import ConfigError
 from wikirl.evaluation.collecting import RandomPolicy, play_episodes
 from wikirl.evaluation.environments import EnvironmentSpec, describe_environment, split_id
 from wikirl.evaluation.point_maze import WaypointController
-from wikirl.recipes.behaviour import Learner
+from wikirl.recipes.behaviour import Learner, algorithms
 from wikirl.recipes.behaviour_log import load_snapshot, score, train_behaviour
 from wikirl.recipes.collect_settings import Behaviour, CollectConfig, Kind
 from wikirl.recipes.family import Part, describe, refuse_existing, write_family
@@ -69,6 +69,8 @@ def collect(
     name = name or split_id(config.environment)[0].rpartition("/")[2].lower()
     if not (minari or d4rl):
         raise ConfigError("expected somewhere to write to; give --d4rl, or leave --no-minari out")
+    if config.behaviour != "controller":
+        algorithms()  # before a folder is made
     with Run(out, {**asdict(config), "name": name}, provenance(config.seed)) as run:
         ids = {kind: f"{name}/{kind}-v0" for kind in config.kinds} if minari else {}
         files = {kind: out / "d4rl" / f"{name}-{kind}.hdf5" for kind in config.kinds} if d4rl else {}
