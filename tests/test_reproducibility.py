@@ -54,7 +54,7 @@ def test_provenance_says_how_it_was_made() -> None:
     assert set(found) == {"created", "command", "seed", "versions", "machine", "git"}
     assert found["seed"] == 17
     assert found["versions"].keys() == {"python", *PACKAGES}
-    assert found["versions"]["torch"] == torch.__version__
+    assert torch.__version__.partition("+")[0] == found["versions"]["torch"].partition("+")[0]  # CUDA builds differ
     assert found["machine"]["num_threads"] == torch.get_num_threads()
     assert found["machine"]["num_cpus"] >= 1
     assert found["created"].endswith("+00:00")
