@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "wikirl: interrupted; demo, pretrain and finetune go on where they stopped if asked again", file=sys.stderr
+            "wikirl: interrupted; demo, pretrain, finetune and data collect go on where they stopped if asked again",
+            file=sys.stderr,
         )
         return 130
     except BrokenPipeError:  # the reader of our output went away, as `head` does
@@ -82,7 +83,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
     add("demo", "the whole road on shipped data: scratch against ChibiT on Hopper, with a report", _demo)
     add("pretrain", "text to a language model: a backbone in a Hugging Face folder", _pretrain)
-    add("data", "datasets: list what is at hand, show what is in one", add_actions)
+    add("data", "trajectories: list, show, import, check, collect, download, transform", add_actions)
     add("finetune", "a backbone and logged trajectories to a policy: a run folder", _finetune)
     add("evaluate", "score the policy of a run", _evaluate)
     return parser

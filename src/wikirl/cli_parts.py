@@ -68,7 +68,8 @@ def _options(field: Field[Any], kind: Any) -> dict[str, Any]:
     else:
         options["default"] = field.default
         if field.default not in (None, "", ()) and kind is not bool:
-            options["help"] += " (default: %(default)s)"
+            several = isinstance(field.default, tuple)
+            options["help"] += f" (default: {' '.join(field.default)})" if several else " (default: %(default)s)"
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is bool:
         return options | {"action": argparse.BooleanOptionalAction}
@@ -76,7 +77,8 @@ def _options(field: Field[Any], kind: Any) -> dict[str, Any]:
         return options | {"choices": arguments}
     if origin is tuple:
         if typing.get_origin(arguments[0]) is typing.Literal:
-            return options | {"choices": typing.get_args(arguments[0]), "nargs": "+", "action": _StoreTuple}
+            choices = {"choices": typing.get_args(arguments[0]), "metavar": "NAME"}
+            return options | choices | {"nargs": "+", "action": _StoreTuple}
         return options | {"type": arguments[0], "nargs": "+", "metavar": "X", "action": _StoreTuple}
     return options | {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "NAME")}
 
