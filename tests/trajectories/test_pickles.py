@@ -106,6 +106,12 @@ def _handmade(body: bytes) -> bytes:
     return b"\x80\x02" + body + b"."
 
 
+def test_a_name_with_a_line_break_stays_on_one_line(tmp_path: Path) -> None:
+    (tmp_path / "evil.pkl").write_bytes(b"\x80\x04\x8c\x03o\ns\x8c\x06system\x93.")
+    with pytest.raises(DatasetError, match=r"wants to run o\\ns\.system, which is refused"):
+        load_restricted(tmp_path / "evil.pkl")
+
+
 DTYPE = b"cnumpy\ndtype\n"
 RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\n"
 

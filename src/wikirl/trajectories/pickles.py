@@ -241,8 +241,9 @@ class _Unpickler(pickle.Unpickler):
             DatasetError: any other name.
         """
         if (module, name) not in _ADMITTED:
+            wanted = ascii(f"{module}.{name}")[1:-1]  # on one line, whatever is in it
             raise DatasetError(
-                f"the pickle wants to run {module}.{name}, which is refused; only arrays of numbers, "
+                f"the pickle wants to run {wanted:.200}, which is refused; only arrays of numbers, "
                 "dicts, lists, tuples, strings and numbers are read"
             )
         return _ADMITTED[module, name]
