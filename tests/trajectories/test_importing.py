@@ -373,8 +373,9 @@ def test_a_word_among_numbers_is_found_beyond_the_sample(tmp_path: Path) -> None
         (b"obs,action,reward,ep\n1,2,3,4\n" + b"x" * (18 << 20), "a line is longer than"),
         (b'obs,action,reward,ep\n1,2,3,"4\n' + b"1,2,3,4\n" * (3 << 20), "a quote opens and does not close"),
         (b"obs,action,reward,ep\n1,2,3,4\n1,\x00,3,4\n", "byte 31 is zero; this is no text"),
-        (gzip.compress(b"obs,action\n1,2\n"), "this is no text"),
+        (gzip.compress(b"obs,action\n1,2\n", mtime=0), "this is no text"),
     ],
+    ids=["latin-1", "utf-16", "long line", "open quote", "zero byte", "gzip"],
 )
 def test_bytes_that_are_no_csv(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "logs.csv").write_bytes(content)
