@@ -14,6 +14,7 @@ from typing import Any
 
 from wikirl.cli_data import add_actions
 from wikirl.cli_parts import Result, add_fields, finishing, lines, machine_flags, table, use_threads
+from wikirl.cli_report import add_report
 from wikirl.errors import UnsoundDatasetError, WikiRLError, refusal_of_the_system
 
 ABOUT = "Does pre-training a sequence model on something else make it a better learner of decisions from logged data?"
@@ -86,6 +87,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     add("data", "trajectories: list, show, import, check, collect, download, transform", add_actions)
     add("finetune", "a backbone and logged trajectories to a policy: a run folder", _finetune)
     add("evaluate", "score the policy of a run", _evaluate)
+    add("report", "a study's verdict, with everything it rests on: a page, a text and the numbers", add_report)
     return parser
 
 

@@ -81,6 +81,16 @@ def alert(level: Literal["error", "warning", "note"], *content: object) -> Html:
     return Html(f'<div class="note level-{level}">\n{mark}\n{join(content)}\n</div>')
 
 
+def verdict(word: str, *content: object) -> Html:
+    """The answer that a page is about, in a word, and what it rests on."""
+    return Html(f'<div class="verdict">\n<p class="word">{escape(word)}</p>\n{join(content)}\n</div>')
+
+
+def folded(title: str, *content: object) -> Html:
+    """Parts that are out of the way until asked for."""
+    return Html(f"<details>\n<summary>{escape(title)}</summary>\n{join(content)}\n</details>")
+
+
 def code(text: str) -> Html:
     """Text to be read or copied letter by letter."""
     return Html(f"<pre><code>{escape(text)}</code></pre>")

@@ -22,6 +22,7 @@ _PANEL = (2.2, 1.75)  # inches
 _FOREST_WIDTH, _ROW_HEIGHT, _FOREST_MARGIN = 3.3, 0.23, 0.75  # inches
 _LONGEST_LABEL = 26  # letters
 _MOST_COLUMNS = 4  # of a PNG file
+_THOUSANDS = 10_000  # from where on numbers of steps are written with a k
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,30 @@ class Panels:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval, which may be infinite: then only the number is drawn."""
+    """A number with its interval, which may be infinite: then only the number is drawn.
+
+    Attributes:
+        value: The number.
+        low: Lower end of its interval, drawn thick.
+        high: Upper end.
+        outer: Ends of a more careful interval, drawn thin; None for none.
+    """
 
     value: float
     low: float
     high: float
+    outer: tuple[float, float] | None = None
 
     @property
     def is_bounded(self) -> bool:
         """Whether there is an interval to draw."""
         return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def whole(self) -> tuple[float, float]:
+        """The ends that both intervals lie within."""
+        low, high = self.outer or (self.low, self.high)
+        return min(low, self.low), max(high, self.high)
 
 
 @dataclass(frozen=True)
@@ -188,6 +203,8 @@ def _draw_panel(axes: Axes, chart: Panels, panel: Panel, limits: tuple[float, fl
     _draw_line(axes, panel.line, LINES[1] if panel.marked else LINES[0], "-", 1.8)
     axes.set_ylim(*limits)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=3))
+    if max(abs(end) for end in axes.get_xlim()) >= _THOUSANDS:
+        axes.xaxis.set_major_formatter(lambda value, _place: f"{value / 1000:g}k")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
 
 
@@ -230,15 +247,16 @@ def _draw_forest(
 
 def _draw_estimate(axes: Axes, place: int, estimate: Estimate) -> None:
     """Blue disc: above 0; orange square: below; grey ring: the interval holds 0 or there is none."""
-    if estimate.low > 0:
+    low, high = estimate.whole
+    if low > 0:
         colour, marker, face = LINES[0], "o", LINES[0]
-    elif estimate.high < 0:
+    elif high < 0:
         colour, marker, face = LINES[1], "s", LINES[1]
     else:
         colour, marker, face = QUIET, "o", "none"
     if estimate.is_bounded:
-        # In two pieces, so that a ring stays empty.
-        axes.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt")
+        axes.plot([low, high], [place, place], color=colour, linewidth=0.8, solid_capstyle="butt")
+        axes.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=2.6, solid_capstyle="butt")
     axes.plot([estimate.value], [place], color=colour, marker=marker, markersize=6, markerfacecolor=face)
 
 
@@ -265,7 +283,7 @@ def _limits_of_forest(chart: Forest) -> dict[str, tuple[float, float]]:
 
 def _ends(column: Iterable[Estimate | None]) -> list[float]:
     drawn = [estimate for estimate in column if estimate is not None]
-    return [end for e in drawn for end in (e.value, *((e.low, e.high) if e.is_bounded else ()))]
+    return [end for e in drawn for end in (e.value, *(e.whole if e.is_bounded else ()))]
 
 
 def _around(values: Iterable[float | int]) -> tuple[float, float]:

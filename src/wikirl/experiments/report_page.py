@@ -1,0 +1,48 @@
+"""A report as one self-contained HTML page.
+
+This file knows which markup stands for which part of a document. It deliberately knows no study.
+"""
+
+from wikirl import pages
+from wikirl.experiments.document import (
+    Answer,
+    Commands,
+    Document,
+    FileLink,
+    Grid,
+    Items,
+    Pairs,
+    Part,
+    Picture,
+    Words,
+)
+from wikirl.pages import Html
+from wikirl.panels import Forest, forest_plot, small_multiples
+
+
+def html_page(document: Document) -> str:
+    """The whole page."""
+    sections = [pages.section(section.title, *map(_part, section.parts)) for section in document.sections]
+    return pages.page(document.title, *map(_part, document.opening), *sections)
+
+
+def _part(part: Part) -> Html:
+    match part:
+        case Words(text, quiet):
+            return pages.paragraph(pages.quiet(text) if quiet else text)
+        case Answer(word, sentence, details):
+            return pages.verdict(word, pages.paragraph(sentence), pages.bullets(*details) if details else "")
+        case Grid(rows, caption):
+            return pages.table(rows, caption)
+        case Picture(_, chart, caption):
+            drawn = forest_plot(chart) if isinstance(chart, Forest) else small_multiples(chart)
+            return pages.figure(drawn, caption)
+        case Items(items):
+            return pages.bullets(*items)
+        case Pairs(values):
+            return pages.facts(values)
+        case Commands(title, commands):
+            blocks = [pages.join([pages.paragraph(made), pages.code(command)]) for made, command in commands]
+            return pages.folded(title, *blocks)
+        case FileLink(text, path):
+            return pages.paragraph(text, " ", pages.link(path), ".")
