@@ -70,6 +70,11 @@ def section(title: str, *content: object) -> Html:
     return Html(f"<section>\n<h2>{escape(title)}</h2>\n{join(content)}\n</section>")
 
 
+def heading(text: str) -> Html:
+    """A heading within a section."""
+    return Html(f"<h3>{escape(text)}</h3>")
+
+
 def note(*content: object) -> Html:
     """A box that stands out."""
     return Html(f'<div class="note">{join(content)}</div>')

@@ -20,7 +20,7 @@ from wikirl.pages import INK, LINES, QUIET, Html, escape, join
 
 _PANEL = (2.2, 1.75)  # inches
 _FOREST_WIDTH, _ROW_HEIGHT, _FOREST_MARGIN = 3.3, 0.23, 0.75  # inches
-_LONGEST_LABEL = 26  # letters
+_LONGEST_LABEL = 28  # letters
 _MOST_COLUMNS = 4  # of a PNG file
 _THOUSANDS = 10_000  # from where on numbers of steps are written with a k
 
@@ -129,11 +129,11 @@ def png_small_multiples(chart: Panels) -> bytes:
     columns = min(_MOST_COLUMNS, len(chart.panels))
     rows = math.ceil(len(chart.panels) / columns)
     drawn = Figure(figsize=(max(_PANEL[0] * columns, 4.4), _PANEL[1] * rows + 0.6), layout="constrained")
-    places = drawn.subplots(rows, columns, squeeze=False).flat
+    places = list(drawn.subplots(rows, columns, squeeze=False).flat)
     for axes, panel in zip(places, chart.panels, strict=False):
         _draw_panel(axes, chart, panel, limits)
         _head(axes, panel.line.label, marked=panel.marked)
-    for axes in places:  # the rest, which the loop above left
+    for axes in places[len(chart.panels) :]:
         axes.set_visible(False)
     drawn.supxlabel(plain(chart.x_label, 60), color=INK, fontsize=9)
     drawn.supylabel(plain(chart.y_label), color=INK, fontsize=9)
@@ -200,7 +200,7 @@ def _draw_panel(axes: Axes, chart: Panels, panel: Panel, limits: tuple[float, fl
         axes.axhline(height, color=INK, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1.5)
     if panel.compared is not None:
         _draw_line(axes, panel.compared, QUIET, (0, (4, 1.5)), 1.2)
-    _draw_line(axes, panel.line, LINES[1] if panel.marked else LINES[0], "-", 1.8)
+    _draw_line(axes, panel.line, LINES[0], "-", 2.4 if panel.marked else 1.8)
     axes.set_ylim(*limits)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=3))
     if max(abs(end) for end in axes.get_xlim()) >= _THOUSANDS:
@@ -234,7 +234,7 @@ def _draw_forest(
             _draw_estimate(axes, place, estimate)
     axes.set_ylim(len(chart.rows) - 0.4, -0.6)
     axes.set_xlim(*limits)
-    axes.set_xlabel(plain(chart.x_label, 48), color=INK, fontsize=9)
+    axes.set_xlabel(plain(chart.x_label, 48), color=INK, fontsize=9, loc="right")  # goes on below the rows' names
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.tick_params(axis="x", labelsize=8)
     axes.tick_params(axis="y", length=0, labelsize=9)
@@ -276,14 +276,17 @@ def _limits_of_forest(chart: Forest) -> dict[str, tuple[float, float]]:
     wrong = {name: len(column) for name, column in chart.columns.items() if len(column) != len(chart.rows)}
     if not chart.rows or not chart.columns or wrong:
         raise ConfigError(f"expected a panel, a row and an estimate per row; found {len(chart.rows)} rows and {wrong}")
-    ends = {name: [0.0, *_ends(column)] for name, column in chart.columns.items()}
-    together = [value for values in ends.values() for value in values]
-    return {name: _around(together if chart.same_scale else values) for name, values in ends.items()}
+    together = [estimate for column in chart.columns.values() for estimate in column]
+    return {name: _around(_ends(together if chart.same_scale else column)) for name, column in chart.columns.items()}
 
 
-def _ends(column: Iterable[Estimate | None]) -> list[float]:
-    drawn = [estimate for estimate in column if estimate is not None]
-    return [end for e in drawn for end in (e.value, *(e.whole if e.is_bounded else ()))]
+def _ends(estimates: Iterable[Estimate | None]) -> list[float]:
+    """What must be in sight: 0 and all intervals, of the outer ones no more than as much again."""
+    drawn = [estimate for estimate in estimates if estimate is not None]
+    inner = [0.0, *(end for e in drawn for end in (e.value, *((e.low, e.high) if e.is_bounded else ())))]
+    low, high = min(inner), max(inner)
+    outer = [end for e in drawn if e.is_bounded for end in e.whole]
+    return [low, high, *(min(max(end, 1.5 * low - 0.5 * high), 1.5 * high - 0.5 * low) for end in outer)]
 
 
 def _around(values: Iterable[float | int]) -> tuple[float, float]:

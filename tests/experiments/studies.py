@@ -1,5 +1,6 @@
 """Suite folders as `wikirl suite run` leaves them, with scores drawn at random instead of trained for."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,9 +79,8 @@ def write_suite(
             for seed in seeds:
                 name = f"{task.name}.{arm.name}.seed-{seed}.0123abcd".replace("/", "-")
                 command = f"wikirl finetune --dataset=builtin:{task.name} --seed={seed} --out=runs/x"
-                runs.append({
-                    "name": name, "arm": arm.name, "task": task.name, "seed": seed, "kind": arm.kind, "command": command,
-                })  # fmt: skip
+                words = {"name": name, "arm": arm.name, "task": task.name, "kind": arm.kind, "command": command}
+                runs.append(words | {"seed": seed})
                 if not unfinished(arm.name, task.name, seed):
                     files = run_files(arm, task, seed, num_evaluations, noise, num_episodes)
                     change(arm.name, task.name, seed, files)
@@ -115,9 +115,10 @@ def run_files(
     target = None if arm.kind == "baseline" else task.target_return
     evaluations = _evaluations(arm, task, seed, num_evaluations, noise, num_episodes, target)
     reference = reference_for(task.environment)
+    stamp = None if reference is None else reference.stamp
     protocol = Protocol(
-        ("last", "mean_last_four", "best"), target, task.environment, "1.2.2", "3.4.0",
-        None if reference is None else reference.stamp, num_episodes, (0,), False, "exact", None, task.environment, None,
+        ("last", "mean_last_four", "best"), target, task.environment, "1.2.2", "3.4.0", stamp, num_episodes, (0,),
+        False, "exact", None, task.environment, None,
     )  # fmt: skip
     clock = 0.05 * (2.0 if arm.kind == "baseline" else 1.0)
     return {
@@ -162,8 +163,6 @@ def write_run(folder: Path, files: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         if name == "metrics.jsonl":
-            import json
-
             (folder / name).write_text("".join(json.dumps(line) + "\n" for line in content))
         else:
             write_json(folder / name, content)

@@ -18,6 +18,13 @@ class Words:
 
 
 @dataclass(frozen=True)
+class Heading:
+    """A heading within a section."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Answer:
     """The verdict: a word, what it rests on, and what else must be known."""
 
@@ -45,9 +52,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Items:
-    """A list."""
+    """A list; folded away under a title if it has one."""
 
     items: Sequence[str]
+    title: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class FileLink:
     path: str
 
 
-Part = Words | Answer | Grid | Picture | Items | Pairs | Commands | FileLink
+Part = Words | Heading | Answer | Grid | Picture | Items | Pairs | Commands | FileLink
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ def forest_picture(analysis: Analysis) -> Picture | None:
     arms = list(dict.fromkeys(comparison.arm for comparison in study.comparisons))
     if not arms:
         return None
-    references = {arm: _against(analysis, arm) for arm in arms}
-    several = len(set(references.values())) > 1
-    labels = {arm: f"{arm} − {references[arm]}" if several else arm for arm in arms}
+    than = analysis.results.primary[1]
+    others = {arm: against for arm in arms if (against := _against(analysis, arm)) != than}
+    labels = {arm: f"* {arm}" if arm in others else arm for arm in arms}
     columns: dict[str, list[Estimate | None]] = {}
     groups: list[str | None] = [*([None] if len(scores.tasks) > 1 and scores.apart is None else []), *scores.tasks]
     for task in groups:
@@ -31,19 +31,19 @@ def forest_picture(analysis: Analysis) -> Picture | None:
         if any(estimate is not None for estimate in column):
             columns[TOGETHER if task is None else task] = column
     shared = len(set(scores.scales.values())) == 1 and "return" not in scores.scales.values()
-    than = "its reference" if several else next(iter(references.values()))
-    unit = "points" if shared else "in the task's own units"
+    unit = "points" if shared else "score"
     chart = Forest(
         title=f"Difference to {than}, with 95 % intervals",
-        x_label=f"score above {than} ({unit})",
+        x_label=f"{unit} above {than}",
         rows=[labels[arm] for arm in arms],
         columns=columns,
         marked=[labels[analysis.results.primary[0]]] if analysis.results.primary[0] in labels else [],
         same_scale=shared,
     )
+    exceptions = "".join(f" (* {arm} minus {against})" for arm, against in others.items())
     caption = (
-        f"Mean of the last four checkpoints, arm minus {than}, paired by seed. Thick: 95 % interval by stratified "
-        "bootstrap; thin: by Student's t, which few seeds do not make too narrow. A blue disc lies above 0 and an "
+        f"Mean of the last four checkpoints, arm minus {than}{exceptions}, paired by seed. Thick: 95 % interval by "
+        "stratified bootstrap; thin: by Student's t, which few seeds do not make too narrow. A blue disc lies above 0 and an "
         "orange square below it by both; a grey ring does not. Bold: what the verdict is about."
     )
     return Picture("verdict", chart, caption)

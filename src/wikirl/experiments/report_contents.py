@@ -10,6 +10,7 @@ from wikirl.experiments.document import (
     Document,
     FileLink,
     Grid,
+    Heading,
     Items,
     Pairs,
     Part,
@@ -18,7 +19,6 @@ from wikirl.experiments.document import (
 )
 from wikirl.experiments.report_charts import TOGETHER
 from wikirl.experiments.report_origins import commands_of, origin_facts, unlike
-from wikirl.experiments.report_words import plain
 from wikirl.experiments.study import Analysis
 
 
@@ -55,7 +55,7 @@ def _opening(analysis: Analysis) -> list[Part]:
         )
     if (picture := report_charts.forest_picture(analysis)) is not None:
         parts.append(picture)
-    return parts
+    return [*parts, Items([f"{arm.name}: {arm.description}" for arm in results.arms], "What the arms are")]
 
 
 def _groups(analysis: Analysis) -> list[str | None]:
@@ -84,7 +84,7 @@ def _scores(analysis: Analysis) -> list[Part]:
             parts.append(Grid(rows, _title(analysis, task)))
     if notes.texts:
         parts += [Words(_remark(analysis)), Items([f"[{k}] {text}" for k, text in enumerate(notes.texts, 1)])]
-    return [*parts, Items([f"{arm.name}: {arm.description}" for arm in analysis.results.arms])]
+    return parts
 
 
 def _remark(analysis: Analysis) -> str:
@@ -119,7 +119,10 @@ def _differences(analysis: Analysis) -> list[Part]:
 
 
 def _curves(analysis: Analysis) -> list[Part]:
-    return [report_charts.curve_picture(analysis, task) for task in analysis.scores.tasks]
+    parts: list[Part] = []
+    for task in analysis.scores.tasks:
+        parts += [Heading(task), report_charts.curve_picture(analysis, task)]
+    return parts
 
 
 def _profiles(analysis: Analysis) -> list[Part]:
@@ -141,14 +144,18 @@ def _convergence(analysis: Analysis) -> list[Part]:
     )]  # fmt: skip
     for task in analysis.scores.tasks:
         if rows := report_tables.convergence_rows(analysis, task):
-            heights = sorted({one.threshold for one in analysis.convergence if one.task == task})
-            at = " or ".join(plain(height) for height in heights)
-            parts.append(Grid(rows, f"{_title(analysis, task)}; threshold {at}"))
+            parts.append(Grid(rows, _title(analysis, task)))
     parts += [Words(f"No threshold on {one.task}: {one.reason}.") for one in analysis.no_threshold]
-    sources = [f"{a.name}: {a.pretraining.source}" for a in analysis.results.arms if a.pretraining]
-    if sources:
-        parts += [Words("Costs of pre-training, as said by:"), Items(sources)]
-    return parts
+    return [*parts, *_costs(analysis)]
+
+
+def _costs(analysis: Analysis) -> list[Part]:
+    costs = [
+        f"{arm.name}: {cost.num_tokens:,} tokens in {cost.seconds:,.0f} s ({cost.source})"
+        for arm in analysis.results.arms
+        if (cost := arm.pretraining)
+    ]
+    return [Items(costs, "What pre-training cost")] if costs else []
 
 
 def _rules(analysis: Analysis) -> list[Part]:
@@ -164,21 +171,24 @@ def _rules(analysis: Analysis) -> list[Part]:
 
 
 def _missing(analysis: Analysis) -> list[Part]:
-    parts: list[Part] = []
-    if rows := report_tables.skipped_rows(analysis):
-        parts.append(Grid(rows, "Skipped, and why"))
-    if rows := report_tables.missing_rows(analysis):
-        parts.append(Grid(rows, "Runs without scores"))
+    results, parts = analysis.results, list[Part]()
+    if results.skipped:
+        parts.append(Words("Skipped, and why:"))
+        parts.append(Items([f"{one.arm} on {one.task or 'all tasks'}: {one.reason}" for one in results.skipped]))
+    if results.missing:
+        title = f"Runs without scores: {len(results.missing)}"
+        parts.append(Items([f"{run.name} ({run.arm}, seed {run.seed}): {run.state}" for run in results.missing], title))
     return parts
 
 
 def _protocol(analysis: Analysis) -> list[Part]:
+    shared, rest = report_tables.protocol_values(analysis)
+    parts: list[Part] = [Words("All runs of a task share this; a report refuses others."), Pairs(shared)]
+    for task, values in rest.items():
+        if values:
+            parts += [Heading(task), Pairs(values)]
     warnings = sorted({f"{run.arm}: {text}" for run in analysis.results.runs for text in run.warnings})
-    notes = [f"{task.name}: {task.note}" for task in analysis.results.tasks if task.note]
-    parts: list[Part] = [
-        Grid(report_tables.protocol_rows(analysis), "All runs of a task share this; a report refuses others")
-    ]
-    return [*parts, *([Items([*notes, *warnings])] if notes or warnings else [])]
+    return [*parts, *([Items(warnings)] if warnings else [])]
 
 
 def _origin(analysis: Analysis) -> list[Part]:

@@ -10,6 +10,7 @@ from wikirl.experiments.document import (
     Document,
     FileLink,
     Grid,
+    Heading,
     Items,
     Pairs,
     Part,
@@ -31,14 +32,18 @@ def _part(part: Part) -> Html:
         case Words(text, quiet):
             return pages.paragraph(pages.quiet(text) if quiet else text)
         case Answer(word, sentence, details):
-            return pages.verdict(word, pages.paragraph(sentence), pages.bullets(*details) if details else "")
+            return pages.verdict(
+                f"Verdict: {word}", pages.paragraph(sentence), pages.bullets(*details) if details else ""
+            )
         case Grid(rows, caption):
             return pages.table(rows, caption)
         case Picture(_, chart, caption):
             drawn = forest_plot(chart) if isinstance(chart, Forest) else small_multiples(chart)
             return pages.figure(drawn, caption)
-        case Items(items):
-            return pages.bullets(*items)
+        case Items(items, title):
+            return pages.bullets(*items) if title is None else pages.folded(title, pages.bullets(*items))
+        case Heading(text):
+            return pages.heading(text)
         case Pairs(values):
             return pages.facts(values)
         case Commands(title, commands):

@@ -3,8 +3,6 @@
 This file knows what stands in which column. It deliberately computes nothing and knows no markup.
 """
 
-from collections.abc import Sequence
-
 from wikirl.experiments import report_words as words
 from wikirl.experiments.published import PublishedScore, published_scores
 from wikirl.experiments.report_words import NOTHING
@@ -127,7 +125,8 @@ def convergence_rows(analysis: Analysis, task: str) -> list[Row]:
         if one.steps_ratio_paid is not None:
             cost = f"{one.pretraining_steps:,.0f}" if one.pretraining_steps is not None else NOTHING
             rows.append({
-                "arm": f"{one.arm}, with pre-training (= {cost} updates)",
+                "arm": f"+ pre-training, {cost} updates",
+                "threshold": "",
                 "reached": "",
                 "median updates": "",
                 "times fewer updates [95 %]": words.factor(one.steps_ratio_paid),
@@ -138,35 +137,24 @@ def convergence_rows(analysis: Analysis, task: str) -> list[Row]:
 
 
 def _convergence_row(one: Convergence) -> Row:
-    never = f"more than half never ({one.num_reached} of {len(one.seeds)})"
     return {
         "arm": one.arm,
+        "threshold": words.plain(one.threshold),
         "reached": f"{one.num_reached} of {len(one.seeds)}",
-        "median updates": never if one.median_steps is None else f"{one.median_steps:,.0f}",
+        "median updates": "never by half" if one.median_steps is None else f"{one.median_steps:,.0f}",
         "times fewer updates [95 %]": words.factor(one.steps_ratio),
         "times less time [95 %]": words.factor(one.seconds_ratio),
         "updates to own best − 2": NOTHING if one.own_best_steps is None else f"{one.own_best_steps:,.0f}",
     }
 
 
-def missing_rows(analysis: Analysis) -> list[Row]:
-    """Runs that have no scores yet."""
-    return [
-        {"run": run.name, "arm": run.arm, "task": run.task, "seed": str(run.seed), "state": run.state}
-        for run in analysis.results.missing
-    ]
-
-
-def skipped_rows(analysis: Analysis) -> list[Row]:
-    """Arms that could not be had."""
-    return [{"arm": one.arm, "task": one.task or "all", "reason": one.reason} for one in analysis.results.skipped]
-
-
-def protocol_rows(analysis: Analysis) -> list[Row]:
-    """How the scores of each task were made: a column per task."""
-    columns: dict[str, dict[str, str]] = {task: _protocol(analysis, task) for task in analysis.scores.tasks}
-    names: Sequence[str] = list(next(iter(columns.values())))
-    return [{"": name} | {task: columns[task][name] for task in columns} for name in names]
+def protocol_values(analysis: Analysis) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """How scores were made: what all tasks share, and the rest by task."""
+    values = {task: _protocol(analysis, task) for task in analysis.scores.tasks}
+    first = next(iter(values.values()))
+    shared = {name: value for name, value in first.items() if all(one[name] == value for one in values.values())}
+    rest = {task: {name: value for name, value in one.items() if name not in shared} for task, one in values.items()}
+    return shared, rest
 
 
 def _protocol(analysis: Analysis, task: str) -> dict[str, str]:
@@ -179,7 +167,7 @@ def _protocol(analysis: Analysis, task: str) -> dict[str, str]:
         "environment": one.environment_id,
         "simulator": f"Gymnasium {one.gymnasium}, MuJoCo {one.mujoco}",
         "target return": target + (f"; not asked for one: {words.listed(unasked)}" if unasked and asked else ""),
-        "episodes a score": f"{one.num_episodes}, from seed {words.seeds(one.seeds)}",
+        "episodes a score": f"{one.num_episodes}, from seed {', '.join(map(str, one.seeds))}",
         "0 and 100 are": one.reference or "not known; raw returns",
         "data": f"{next(t.dataset for t in analysis.results.tasks if t.name == task)}, made in "
         f"{one.dataset_environment or 'an unknown environment'}",
@@ -187,4 +175,5 @@ def _protocol(analysis: Analysis, task: str) -> dict[str, str]:
         "rewards told": "at the end of an episode" if one.delayed_reward else "after every step",
         "actions": " ".join(filter(None, [one.action_selection, f"{one.acting} context"])),
         "warning": one.version_warning or "none",
+        "note": next(t.note for t in analysis.results.tasks if t.name == task) or "none",
     }

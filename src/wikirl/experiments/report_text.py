@@ -14,6 +14,7 @@ from wikirl.experiments.document import (
     Document,
     FileLink,
     Grid,
+    Heading,
     Items,
     Pairs,
     Part,
@@ -55,8 +56,10 @@ def _part(part: Part) -> str:
             return (f"{_plain(caption)}\n\n" if caption else "") + _table(rows)
         case Picture(name, chart, caption):
             return f"![{_plain(chart.title)}]({quote(name)}.png)\n\n{_plain(caption)}"
-        case Items(items):
-            return "\n".join(f"- {_plain(item)}" for item in items)
+        case Items(items, title):
+            return (f"{_plain(title)}:\n\n" if title else "") + "\n".join(f"- {_plain(item)}" for item in items)
+        case Heading(text):
+            return f"### {_plain(text)}"
         case Pairs(values):
             return "\n".join(f"- {_plain(name)}: {_plain(value)}" for name, value in values.items())
         case Commands(title, commands):

@@ -20,6 +20,8 @@ def plain(value: float) -> str:
 
 def ratio(value: float) -> str:
     """A factor, with two digits that count where it is small."""
+    if value < 0.1:
+        return f"{value:.2g}"
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
@@ -35,7 +37,7 @@ def estimate(interval: Interval) -> str:
 
 def difference(interval: Interval) -> str:
     """A difference with its interval."""
-    return _with_ends(interval, signed(interval.value), signed(interval.low), signed(interval.high))
+    return _with_ends(interval, signed(interval.value), plain(interval.low), plain(interval.high))
 
 
 def factor(interval: Interval | None) -> str:
@@ -56,8 +58,10 @@ def spread(mean: float, deviation: float | None) -> str:
 
 
 def seeds(numbers: Sequence[int]) -> str:
-    """Seeds by number."""
-    return ", ".join(map(str, numbers)) or "none"
+    """How many there are, and which."""
+    in_a_row = len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1))
+    which = f"{numbers[0]}–{numbers[-1]}" if in_a_row else ", ".join(map(str, numbers))
+    return f"{len(numbers)} ({which})"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -77,7 +77,7 @@ def _sentence(scores: Scores, word: Word, basis: Sequence[Comparison]) -> str:
     trained = " or ".join(f"{count:,}" for count in steps)
     seeds = sorted({len(comparison.seeds) for comparison in basis})
     counted = num_seeds(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    data = listed([_described(task) for task in _tasks(scores, basis)])
+    data = _described(_tasks(scores, basis))
     few = min(LAST_FEW, *(len(run.scores) for run in runs))
     return (
         f"{says}: {numbers}. On {data}, after {trained} updates of {budget.batch_size} windows, with {counted} an arm, "
@@ -103,8 +103,8 @@ def _doubts(scores: Scores, basis: Sequence[Comparison]) -> list[str]:
             doubts.append(f"One seed{where} gives no interval: runs differ by seed alone, and by how much is unknown.")
             continue
         doubts.append(
-            f"With {num_seeds(len(comparison.seeds))} and their spread, a true gap of {comparison.detectable or 0:.1f} would have "
-            f"been shown with 80 % power{where}; a smaller one would more often have been missed."
+            f"With {num_seeds(len(comparison.seeds))} of this spread, a true gap of {comparison.detectable or 0:.1f} "
+            f"would have been shown with 80 % power{where}; a smaller one would more often have been missed."
         )
         wide = f"Student's 95 % interval{where}, which few seeds do not make too narrow: {span(outer)}."
         if inner.contains(0) != outer.contains(0):
@@ -166,8 +166,8 @@ def _chance(study: RuleStudy) -> list[str]:
         return []
     return [
         f"{count} comparisons stand on this page, and no interval is widened for that: if no arm differed from its "
-        f"reference, about {count / _BY_CHANCE:.1f} of them would leave out 0 by chance. The primary pair is named by the "
-        "suite, not picked from its results."
+        f"reference, about {count / _BY_CHANCE:.1f} of them would leave out 0 by chance. The primary pair is named "
+        "by the suite, not picked from its results."
     ]
 
 
@@ -176,5 +176,9 @@ def _tasks(scores: Scores, basis: Sequence[Comparison]) -> list[Task]:
     return [task for task in scores.results.tasks if task.name in names]
 
 
-def _described(task: Task) -> str:
-    return f"{task.name} ({task.note})" if task.note else task.name
+def _described(tasks: Sequence[Task]) -> str:
+    """Tasks with their notes, one note for all of them where it is the same."""
+    notes = {task.note for task in tasks}
+    if len(notes) == 1 and (note := notes.pop()):
+        return f"{listed([task.name for task in tasks])} ({note})"
+    return listed([f"{task.name} ({task.note})" if task.note else task.name for task in tasks])
