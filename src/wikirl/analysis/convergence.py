@@ -153,7 +153,7 @@ def time_ratio(  # noqa: PLR0913 - two columns for each arm, and what every inte
 def _first(
     times: Float[np.ndarray, "R P"], crossed: Bool[np.ndarray, "R P"]
 ) -> tuple[Float[np.ndarray, "R"], Bool[np.ndarray, "R"]]:
-    reached = crossed.any(1)
+    reached = np.asarray(crossed.any(1))
     places = np.where(reached, crossed.argmax(1), times.shape[1] - 1)
     return times[np.arange(len(times)), places], reached
 
@@ -177,4 +177,4 @@ def _watched_until(
             f"expected a horizon until which runs were watched, found {horizon:g} while {arm} was watched until "
             f"{times.max():g}; give a smaller horizon"
         )
-    return np.minimum(times, horizon), np.where(times <= horizon, reached, False)
+    return np.minimum(times, horizon), reached & (times <= horizon)
