@@ -112,14 +112,15 @@ def time_ratio(  # noqa: PLR0913 - two columns for each arm, and what every inte
 
     Restricted means stop at the horizon, so where many runs never cross, the ratio is nearer to 1 than that of the true
     times; both counts stand beside it. It is unbounded where an arm has a single run, and where neither has a run that
-    crossed.
+    crossed. An arm whose runs all have one time (or never crossed) adds no spread: the interval is then too narrow.
 
     Args:
         times_a: When the runs of a reached the threshold, or until when they were watched.
         reached_a: Whether they did.
         times_b: Likewise of b.
         reached_b: Likewise of b.
-        horizon: Where both arms stop being watched, on the clock of `times` (without the offset).
+        horizon: Where both arms stop being watched, on the clock of `times` (without the offset): the last evaluation's
+            step, or in seconds the earliest end of a run.
         rng: Draws the bootstrap samples, runs within each arm.
         offset_a: What a has spent before its clock began (pre-training); added to its restricted mean, which is what
             adding it to all its times and to its horizon comes to.
@@ -153,7 +154,7 @@ def time_ratio(  # noqa: PLR0913 - two columns for each arm, and what every inte
 def _first(
     times: Float[np.ndarray, "R P"], crossed: Bool[np.ndarray, "R P"]
 ) -> tuple[Float[np.ndarray, "R"], Bool[np.ndarray, "R"]]:
-    reached = crossed.any(1)
+    reached = np.asarray(crossed.any(1))
     places = np.where(reached, crossed.argmax(1), times.shape[1] - 1)
     return times[np.arange(len(times)), places], reached
 
@@ -168,7 +169,7 @@ def _times_of(steps: EvaluationTimes, scores: Float[np.ndarray, "R P"]) -> Float
 def _watched_until(
     times: Float[np.ndarray, "R"], reached: Bool[np.ndarray, "R"], horizon: float, arm: str
 ) -> tuple[Float[np.ndarray, "R"], Bool[np.ndarray, "R"]]:
-    """What is known when watching ends at the horizon."""
+    """What is known when watching ends at the horizon; sorted, so that a run's place makes no difference."""
     times = checked_times(times)
     if not times.all():
         raise ConfigError(f"expected positive times, found a run of {arm} at 0; leave out evaluations before training")
@@ -177,4 +178,5 @@ def _watched_until(
             f"expected a horizon until which runs were watched, found {horizon:g} while {arm} was watched until "
             f"{times.max():g}; give a smaller horizon"
         )
-    return np.minimum(times, horizon), np.where(times <= horizon, reached, False)
+    order = np.lexsort((reached, times))
+    return np.minimum(times, horizon)[order], (reached & (times <= horizon))[order]

@@ -138,7 +138,7 @@ def _rounding(x: Float[np.ndarray, "R T"], y: Float[np.ndarray, "R T"]) -> float
 
 
 def _effect_size(differences: Float[np.ndarray, "R T"], rounding: float) -> float | None:
-    degrees = differences.shape[1] * (len(differences) - 1)
+    degrees = float(differences.shape[1] * (len(differences) - 1))
     pooled = math.sqrt(differences.var(0, ddof=1).mean())
     if pooled <= rounding or degrees < 2:
         return None
