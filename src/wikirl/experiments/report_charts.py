@@ -43,8 +43,8 @@ def forest_picture(analysis: Analysis) -> Picture | None:
     exceptions = "".join(f" (* {arm} minus {against})" for arm, against in others.items())
     caption = (
         f"Mean of the last four checkpoints, arm minus {than}{exceptions}, paired by seed. Thick: 95 % interval by "
-        "stratified bootstrap; thin: by Student's t, which few seeds do not make too narrow. A blue disc lies above 0 and an "
-        "orange square below it by both; a grey ring does not. Bold: what the verdict is about."
+        "stratified bootstrap; thin: by Student's t, which few seeds do not make too narrow. A blue disc lies above 0, "
+        "an orange square below it by both; a grey ring does not. Bold: what the verdict is about."
     )
     return Picture("verdict", chart, caption)
 

@@ -107,7 +107,7 @@ def _doubts(scores: Scores, basis: Sequence[Comparison]) -> list[str]:
             f"would have been shown with 80 % power{where}; a smaller one would more often have been missed."
         )
         wide = f"Student's 95 % interval{where}, which few seeds do not make too narrow: {span(outer)}."
-        if inner.contains(0) != outer.contains(0):
+        if inner.contains(0.0) != outer.contains(0.0):
             wide += " It and the bootstrap's disagree about 0, so no difference counts as shown."
         doubts.append(wide)
     left_out = [task for task in scores.tasks if not any(task in comparison.tasks for comparison in basis)]
