@@ -22,6 +22,7 @@ _PANEL = (2.2, 1.75)  # inches
 _FOREST_WIDTH, _ROW_HEIGHT, _FOREST_MARGIN = 3.3, 0.23, 0.75  # inches
 _LONGEST_LABEL = 28  # letters
 _MOST_COLUMNS = 4  # of a PNG file
+_STEPS = (1, 2, 2.5, 5, 10)  # between labels of an axis
 _THOUSANDS = 10_000  # from where on numbers of steps are written with a k
 
 
@@ -199,22 +200,20 @@ def _draw_panel(axes: Axes, chart: Panels, panel: Panel, limits: tuple[float, fl
     for height in chart.references.values():
         axes.axhline(height, color=INK, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1.5)
     if panel.compared is not None:
-        _draw_line(axes, panel.compared, QUIET, (0, (4, 1.5)), 1.2)
-    _draw_line(axes, panel.line, LINES[0], "-", 2.4 if panel.marked else 1.8)
+        _draw_line(axes, panel.compared, QUIET, 1.2, dashed=True)
+    _draw_line(axes, panel.line, LINES[0], 2.4 if panel.marked else 1.8)
     axes.set_ylim(*limits)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=3))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=3, steps=_STEPS))
     if max(abs(end) for end in axes.get_xlim()) >= _THOUSANDS:
         axes.xaxis.set_major_formatter(lambda value, _place: f"{value / 1000:g}k")
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=_STEPS))
 
 
-def _draw_line(
-    axes: Axes, line: Series, colour: str, dashes: str | tuple[int, tuple[float, ...]], width: float
-) -> None:
+def _draw_line(axes: Axes, line: Series, colour: str, width: float, *, dashed: bool = False) -> None:
     lengths = {len(column) for column in (line.x, line.y, line.low, line.high) if column is not None}
     if len(lengths) != 1:
         raise ConfigError(f"expected columns of one length in the line {line.label!r}; found {sorted(lengths)}")
-    axes.plot(line.x, line.y, color=colour, linestyle=dashes, linewidth=width)
+    axes.plot(line.x, line.y, color=colour, linestyle=(0, (4, 1.5)) if dashed else "-", linewidth=width)
     if line.low is not None and line.high is not None:
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
 
@@ -235,7 +234,7 @@ def _draw_forest(
     axes.set_ylim(len(chart.rows) - 0.4, -0.6)
     axes.set_xlim(*limits)
     axes.set_xlabel(plain(chart.x_label, 48), color=INK, fontsize=9, loc="right")  # goes on below the rows' names
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=_STEPS))
     axes.tick_params(axis="x", labelsize=8)
     axes.tick_params(axis="y", length=0, labelsize=9)
     axes.spines["left"].set_visible(False)

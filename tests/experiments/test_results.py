@@ -78,7 +78,7 @@ def edit(name: str, change: Callable[[Any], None]) -> Callable[[str, str, int, d
         ("config.json", lambda f: f.update(precision=32), "config.json: expected text at the file.precision; found 32"),
         ("provenance.json", lambda f: f.update(versions=None), "provenance.json: expected an object"),
         ("metrics.jsonl", lambda f: f.pop(), "expected a line for step 600"),
-        ("metrics.jsonl", lambda f: f[0].pop("seconds"), "metrics.jsonl: expected seconds at line 1"),
+        ("metrics.jsonl", lambda f: f[0].pop("seconds"), "metrics.jsonl: expected seconds at the line of step 100"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_in_one_line(

@@ -143,9 +143,11 @@ def _timed(folder: Path, evaluations: Sequence[Evaluation]) -> tuple[Score, ...]
     """The evaluations with the run's clock."""
     path = folder / "metrics.jsonl"
     with _naming(path):
-        lines = [value_from_json(_Line, line, f"line {k}") for k, line in enumerate(read_metrics(folder), 1)]
+        scored = [evaluation.step for evaluation in evaluations]
+        found = [line for line in read_metrics(folder) if isinstance(line, dict) and line.get("step") in scored]
+        lines = [value_from_json(_Line, line, f"the line of step {line['step']}") for line in found]
         clock = {line.step: line.seconds for line in lines}
-        if lost := [evaluation.step for evaluation in evaluations if evaluation.step not in clock]:
+        if lost := [step for step in scored if step not in clock]:
             raise RunError(f"expected a line for step {lost[0]}, which was scored; found none; make the run again")
     if not evaluations:
         raise RunError(f"expected scores in an environment in {folder}; found none; a report needs them")
