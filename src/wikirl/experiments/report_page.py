@@ -23,8 +23,14 @@ from wikirl.panels import Forest, forest_plot, small_multiples
 
 def html_page(document: Document) -> str:
     """The whole page."""
-    sections = [pages.section(section.title, *map(_part, section.parts)) for section in document.sections]
-    return pages.page(document.title, *map(_part, document.opening), *sections)
+    sections = [pages.section(section.title, *map(_tied, section.parts)) for section in document.sections]
+    return pages.page(document.title, *map(_tied, document.opening), *sections)
+
+
+def _tied(part: Part) -> Html:
+    """A part in which numbers and their % stay in one line; commands stay as they are."""
+    drawn = _part(part)
+    return drawn if isinstance(part, Commands) else Html(drawn.replace(" %", "&nbsp;%"))
 
 
 def _part(part: Part) -> Html:
