@@ -21,6 +21,7 @@ from wikirl.pages import INK, LINES, QUIET, Html, escape, join
 _PANEL = (2.2, 1.75)  # inches
 _FOREST_WIDTH, _ROW_HEIGHT, _FOREST_MARGIN = 3.3, 0.23, 0.75  # inches
 _LONGEST_LABEL = 28  # letters
+_LETTER = 5.2  # points, of the labels of a panel's axes
 _MOST_COLUMNS = 4  # of a PNG file
 _STEPS = (1, 2, 2.5, 5, 10)  # between labels of an axis
 _THOUSANDS = 10_000  # from where on numbers of steps are written with a k
@@ -189,8 +190,13 @@ def _head(axes: Axes, name: str, *, marked: bool = False) -> None:
 
 
 def _one_panel(chart: Panels, panel: Panel, limits: tuple[float, float]) -> Figure:
-    drawn = Figure(figsize=_PANEL, layout="constrained")
-    _draw_panel(drawn.add_subplot(), chart, panel, limits)
+    drawn = Figure(figsize=_PANEL)
+    axes = drawn.add_subplot()
+    _draw_panel(axes, chart, panel, limits)
+    # Twice as fast as to have the layout found, and there may be hundreds of panels on a page.
+    labels = axes.yaxis.get_major_formatter().format_ticks(axes.get_yticks().tolist())
+    left = 10 + _LETTER * max(len(label) for label in labels)
+    drawn.subplots_adjust(left=left / 72 / _PANEL[0], right=0.98, bottom=0.13, top=0.97)
     return drawn
 
 

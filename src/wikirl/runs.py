@@ -76,12 +76,17 @@ def noting(place: Path) -> Iterator[None]:
         raise
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically."""
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with noting(path):
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+        temporary.write_bytes(data)
         temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically."""
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:

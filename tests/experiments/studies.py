@@ -162,7 +162,5 @@ def write_run(folder: Path, files: Mapping[str, Any]) -> None:
     """A run folder from its files."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        if name == "metrics.jsonl":
-            (folder / name).write_text("".join(json.dumps(line) + "\n" for line in content))
-        else:
-            write_json(folder / name, content)
+        lines = content if name == "metrics.jsonl" else [content]
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -45,7 +45,7 @@ def test_the_page_has_everything_in_its_order(folder: Path) -> None:
         "Scores", "Differences", "Learning curves", "Performance profiles", "How soon", "Which checkpoint",
         "What is missing", "How every number was made", "What was run", "Run it again",
     ]  # fmt: skip
-    words = outline.text
+    words = outline.text.replace("\N{NO-BREAK SPACE}", " ")
     verdict, picture, tables = (words.index(part) for part in ("Verdict: helps", "Thick: 95 %", "Mean ± deviation"))
     assert verdict < picture < tables
     for part in (

@@ -73,6 +73,7 @@ def edit(name: str, change: Callable[[Any], None]) -> Callable[[str, str, int, d
         ("scores.json", lambda f: f["evaluations"].pop(), "scored at the same steps"),
         ("scores.json", lambda f: f["evaluations"][2].update(normalized=None), "some scores of scratch are normalised"),
         ("scores.json", lambda f: f["protocols"][0].update(target_return=1800.0), "one score at target return 2800.0"),
+        ("scores.json", lambda f: f["evaluations"][1]["returns"].__setitem__(2, 1e999), "found others at step 200"),
         ("scores.json", lambda f: f.pop("num_parameters"), "scores.json: expected num_parameters"),
         ("scores.json", lambda f: f.update(evaluations=[]), "expected scores in an environment"),
         ("config.json", lambda f: f.update(precision=32), "config.json: expected text at the file.precision; found 32"),

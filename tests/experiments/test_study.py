@@ -72,7 +72,7 @@ def test_two_lucky_seeds_do_not_help(tmp_path: Path) -> None:
     comparison = analysis.verdict.comparisons[0]
     assert comparison.difference.low > 0 > comparison.student.low
     assert analysis.verdict.word == "no difference shown"
-    assert any("disagree about 0" in detail for detail in analysis.verdict.details)
+    assert any("The two intervals disagree about 0" in detail for detail in analysis.verdict.details)
 
 
 def test_only_seeds_that_both_have(tmp_path: Path) -> None:

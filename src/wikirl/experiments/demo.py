@@ -5,7 +5,6 @@ first: `many_runs` makes the runs, `demo_summary` reads them, `demo_page` shows 
 """
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from wikirl.experiments.many_runs import RunPlan, make_runs
 from wikirl.models.backbone import load_backbone, weights_fingerprint
 from wikirl.recipes.settings import FinetuneConfig
 from wikirl.reproducibility import available_cpus
-from wikirl.runs import read_json, write_json
+from wikirl.runs import read_json, write_bytes, write_json
 from wikirl.trajectories.sources import load_trajectories
 
 
@@ -121,8 +120,8 @@ def demo(out: Path, *, settings: DemoSettings = DemoSettings(), num_threads: int
         "wall_seconds": round(time.monotonic() - started, 1),
     }
     summary["table"] += f"\nReport: {summary['report']}"
-    _replace(out / "curves.png", score_chart_png(summary))
-    _replace(out / "report.html", report(summary, episodes).encode())
+    write_bytes(out / "curves.png", score_chart_png(summary))
+    write_bytes(out / "report.html", report(summary, episodes).encode())
     write_json(out / "summary.json", summary)
     return summary
 
@@ -160,9 +159,3 @@ def _threads(num_threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)

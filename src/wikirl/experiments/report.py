@@ -5,7 +5,6 @@
 A folder that holds nothing but results.json gives the same files, byte for byte.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from wikirl.experiments.report_page import html_page
 from wikirl.experiments.report_text import markdown_text, png_files
 from wikirl.experiments.results_reading import read_study
 from wikirl.experiments.study import THRESHOLD_SHARE, analyse
-from wikirl.runs import noting, write_json
+from wikirl.runs import write_bytes, write_json
 
 
 def report(folder: Path, out: Path | None = None, *, threshold_share: float = THRESHOLD_SHARE) -> dict[str, Any]:
@@ -35,11 +34,11 @@ def report(folder: Path, out: Path | None = None, *, threshold_share: float = TH
     except (FileExistsError, NotADirectoryError) as error:
         raise RunError(f"expected a folder for the report at {out}; found a file; choose another --out") from error
     for name, data in png_files(document).items():
-        _replace(out / name, data)
-    _replace(out / "report.md", markdown_text(document).encode())
+        write_bytes(out / name, data)
+    write_bytes(out / "report.md", markdown_text(document).encode())
     write_json(out / "results.json", analysis.results.to_json())
     write_json(out / "analysis.json", analysis.to_json())
-    _replace(out / "index.html", html_page(document).encode())
+    write_bytes(out / "index.html", html_page(document).encode())
     results, verdict = analysis.results, analysis.verdict
     return {
         "verdict": verdict.word,
@@ -49,10 +48,3 @@ def report(folder: Path, out: Path | None = None, *, threshold_share: float = TH
         "num_missing": len(results.missing),
         "report": str(out / "index.html"),
     }
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with noting(path):
-        temporary.write_bytes(data)
-        temporary.replace(path)

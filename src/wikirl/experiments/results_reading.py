@@ -117,7 +117,9 @@ def _read_run(folder: Path, planned: PlannedRun, task: Task, budget: Budget) -> 
     assert isinstance(made, _Provenance)
     with _naming(folder / "scores.json"):
         protocol = _protocol_of(scores.protocols, task)
-    chosen = [evaluation for evaluation in scores.evaluations if evaluation.target_return == protocol.target_return]
+        chosen = [evaluation for evaluation in scores.evaluations if evaluation.target_return == protocol.target_return]
+        if lost := [one.step for one in chosen if not np.isfinite([*one.returns, *(one.normalized or ())]).all()]:
+            raise RunError(f"expected finite returns; found others at step {lost[0]}; make the run again")
     return RunResult(
         name=planned.name, arm=planned.arm, task=planned.task, seed=planned.seed, kind=planned.kind,
         command=planned.command, num_steps=scores.num_steps, batch_size=config.batch_size or budget.batch_size,

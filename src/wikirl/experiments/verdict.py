@@ -88,10 +88,13 @@ def _sentence(scores: Scores, word: Word, basis: Sequence[Comparison]) -> str:
 def _number(scores: Scores, comparison: Comparison, named: bool) -> str:
     unit = "points" if scores.scales[comparison.tasks[0]] == "normalized" else "units of return"
     where = f"{comparison.tasks[0]} " if named else ""
-    value = f"{where}{signed(comparison.difference.value)} {unit}"
+    return f"{where}{signed(comparison.difference.value)} {unit}, {_intervals(comparison)}"
+
+
+def _intervals(comparison: Comparison) -> str:
     if not comparison.difference.is_bounded:
-        return f"{value}, no interval"
-    return f"{value}, 95 % interval {signed(comparison.difference.low)} to {signed(comparison.difference.high)}"
+        return "no interval"
+    return f"95 % interval {span(comparison.difference)} (by Student's t {span(comparison.student)})"
 
 
 def _doubts(scores: Scores, basis: Sequence[Comparison]) -> list[str]:
@@ -106,10 +109,11 @@ def _doubts(scores: Scores, basis: Sequence[Comparison]) -> list[str]:
             f"With {num_seeds(len(comparison.seeds))} of this spread, a true gap of {comparison.detectable or 0:.1f} "
             f"would have been shown with 80 % power{where}; a smaller one would more often have been missed."
         )
-        wide = f"Student's 95 % interval{where}, which few seeds do not make too narrow: {span(outer)}."
         if inner.contains(0.0) != outer.contains(0.0):
-            wide += " It and the bootstrap's disagree about 0, so no difference counts as shown."
-        doubts.append(wide)
+            doubts.append(
+                f"The two intervals disagree about 0{where}, so no difference counts as shown: the bootstrap's is too "
+                "narrow for few seeds, Student's is not."
+            )
     left_out = [task for task in scores.tasks if not any(task in comparison.tasks for comparison in basis)]
     if left_out:
         doubts.append(f"Without {listed(left_out)}, where the two share no seed.")
@@ -156,7 +160,7 @@ def _control_words(scores: Scores, study: RuleStudy, control: Comparison | None)
         "one seed": f"Whether {control.arm} beats {named} cannot be said from one seed",
     }[control.outcome]
     chosen = " The best of several was picked by these very scores, which flatters it." if count > 1 else ""
-    return [f"{shown}: {signed(control.difference.value)}, 95 % interval {span(control.difference)}.{chosen}"]
+    return [f"{shown}: {signed(control.difference.value)}, {_intervals(control)}.{chosen}"]
 
 
 def _chance(study: RuleStudy) -> list[str]:
