@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
+
+
+_PATIENCE = 60.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,8 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            ready, _, _ = select.select([self._answers], [], [], _PATIENCE)
+            assert ready, "Chromium says nothing; is a dialogue open?"
             piece = self._answers.read(65536)
             assert piece, f"Chromium went away: {self._process.poll()}"
             self._rest += piece
