@@ -153,7 +153,9 @@ def forest_plot(chart: Forest) -> Html:
     for name, estimates in chart.columns.items():
 
         def draw(name: str = name, estimates: Sequence[Estimate | None] = estimates) -> Figure:
-            drawn = Figure(figsize=(_FOREST_WIDTH, _height(chart)), layout="constrained")
+            drawn = Figure(
+                figsize=(_FOREST_WIDTH, _ROW_HEIGHT * len(chart.rows) + _FOREST_MARGIN), layout="constrained"
+            )
             _draw_forest(drawn.add_subplot(), chart, estimates, limits[name])
             return drawn
 
@@ -167,7 +169,9 @@ def png_forest_plot(chart: Forest) -> bytes:
     columns = min(_MOST_COLUMNS, len(chart.columns))
     rows = math.ceil(len(chart.columns) / columns)
     width = max(1.3 + (_FOREST_WIDTH - 1.0) * columns, 5.0)
-    drawn = Figure(figsize=(width, (_height(chart) + 0.3) * rows + 0.3), layout="constrained")
+    drawn = Figure(
+        figsize=(width, (_ROW_HEIGHT * len(chart.rows) + _FOREST_MARGIN + 0.3) * rows + 0.3), layout="constrained"
+    )
     places = drawn.subplots(rows, columns, squeeze=False)
     for number, axes in enumerate(places.flat):
         if number >= len(chart.columns):
@@ -263,10 +267,6 @@ def _draw_estimate(axes: Axes, place: int, estimate: Estimate) -> None:
         axes.plot([low, high], [place, place], color=colour, linewidth=0.8, solid_capstyle="butt")
         axes.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=2.6, solid_capstyle="butt")
     axes.plot([estimate.value], [place], color=colour, marker=marker, markersize=6, markerfacecolor=face)
-
-
-def _height(chart: Forest) -> float:
-    return _ROW_HEIGHT * len(chart.rows) + _FOREST_MARGIN
 
 
 def _limits_of_panels(chart: Panels) -> tuple[float, float]:
