@@ -1,0 +1,290 @@
+"""What recipes do with a policy: does it fit an environment, what does it score, how were the numbers made.
+
+A policy that is asked for a return and one that is not are scored in the same episodes under the same protocol; only
+the target differs, which is None for the second. This file deliberately does not know how a policy was trained.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from wikirl.errors import ConfigError
+from wikirl.evaluation.environments import EnvironmentSpec, crosses_versions
+from wikirl.evaluation.parallel import rollout_in_processes
+from wikirl.evaluation.protocol import stamp_protocol
+from wikirl.evaluation.references import ReferenceScore, choose_reference
+from wikirl.evaluation.rollout import Rollout, rollout
+from wikirl.evaluation.scores import Evaluation, summarize
+from wikirl.models.acting import DecisionTransformerPolicy
+from wikirl.models.perceptron import PerceptronPolicy
+from wikirl.reproducibility import generator
+from wikirl.training.losses import action_loss, masked_choice_accuracy
+from wikirl.trajectories.dataset import TrajectoryDataset
+from wikirl.trajectories.sampling import consecutive_windows
+from wikirl.trajectories.transforms import split_episodes
+from wikirl.types import ActionSelection, Policy, Space, TrajectoryBatch
+
+
+class ScoreSettings(Protocol):
+    """What a configuration says of scoring; that of fine-tuning and of baselines alike."""
+
+    @property
+    def environment(self) -> str | None:
+        """Gymnasium id to score in."""
+
+    @property
+    def eval_episodes(self) -> int:
+        """Episodes a score."""
+
+    @property
+    def evaluation_seed(self) -> int:
+        """Seed of the episodes."""
+
+    @property
+    def delayed_reward(self) -> bool:
+        """Whether the policy is told rewards only at the end."""
+
+    @property
+    def reference(self) -> tuple[float, ...] | None:
+        """Returns that a normalised score puts at 0 and 100, if the user says so."""
+
+
+class HasSpaces(Protocol):
+    """A dataset or a policy."""
+
+    @property
+    def observation_space(self) -> Space:
+        """What one observation looks like."""
+
+    @property
+    def action_space(self) -> Space:
+        """What one action looks like."""
+
+
+def score(
+    policy: DecisionTransformerPolicy, environment: str, target_returns: Sequence[float], **settings: Any
+) -> list[Evaluation]:
+    """One evaluation per target return, all from the same starting states; settings as in `score_policy`."""
+    evaluations = []
+    asked_before = policy.target_return
+    for target in target_returns:
+        policy.target_return = target
+        evaluations.append(score_policy(policy, environment, target_return=target, **settings))
+    policy.target_return = asked_before
+    return evaluations
+
+
+def score_policy(  # noqa: PLR0913 - one argument for each setting of a score
+    policy: Policy,
+    environment: str,
+    *,
+    target_return: float | None,
+    num_episodes: int,
+    seed: int,
+    step: int,
+    delayed_reward: bool = False,
+    num_processes: int = 1,
+    reference: ReferenceScore | None = None,
+) -> Evaluation:
+    """Play the episodes of one evaluation under a progress bar.
+
+    Args:
+        policy: Who plays.
+        environment: Gymnasium id.
+        target_return: The return that the policy was asked for; None if it is not asked for one.
+        num_episodes: How many episodes.
+        seed: Seed of their starts.
+        step: Training step of the policy.
+        delayed_reward: As in `rollout`.
+        num_processes: How many processes share the episodes.
+        reference: What the returns are normalised by; default: the published one, if there is one.
+    """
+    settings: dict[str, Any] = {"num_episodes": num_episodes, "seed": seed, "delayed_reward": delayed_reward}
+    title = "scoring" if target_return is None else f"scoring, target {target_return:g}"
+    if num_processes > 1:
+        with tqdm(desc=title, total=num_episodes, unit="episode", leave=False) as bar:
+            episodes = rollout_in_processes(
+                policy, environment, num_processes=num_processes, on_share=bar.update, **settings
+            )
+    else:
+        episodes = _rollout_under_a_bar(policy, environment, title, settings)
+    return Evaluation.of(environment, step, target_return, episodes.returns, episodes.lengths, reference)
+
+
+def _rollout_under_a_bar(policy: Policy, environment: str, title: str, settings: dict[str, Any]) -> Rollout:
+    with tqdm(desc=title, unit="step", leave=False) as bar:
+
+        def show(_step: int, live: int) -> None:
+            bar.set_postfix(running=live, refresh=False)
+            bar.update()
+
+        return rollout(policy, environment, on_step=show, **settings)
+
+
+def evaluation_entry(evaluation: Evaluation) -> dict[str, Any]:
+    """The figures of an evaluation that fit on one line."""
+    return {
+        "step": evaluation.step,
+        "target_return": evaluation.target_return,
+        "return_mean": float(np.mean(evaluation.returns)),
+        "return_std": float(np.std(evaluation.returns)),
+        "normalized_score": None if evaluation.normalized is None else float(np.mean(evaluation.normalized)),
+        "length_mean": float(np.mean(evaluation.lengths)),
+        "num_episodes": len(evaluation.returns),
+    }
+
+
+def one_line(entry: Mapping[str, Any]) -> str:
+    """An `evaluation_entry` in words."""
+    normalized = "" if entry["normalized_score"] is None else f" (normalised {entry['normalized_score']:.1f})"
+    target = "" if entry["target_return"] is None else f" at target {entry['target_return']:g}"
+    return f"return {entry['return_mean']:.0f} ± {entry['return_std']:.0f}{normalized}{target}"
+
+
+def scores_in_full(
+    config: ScoreSettings,
+    dataset: TrajectoryDataset,
+    evaluations: Sequence[Evaluation],
+    target_returns: Sequence[float | None],
+    action_selection: ActionSelection | None,
+) -> dict[str, Any]:
+    """What scores.json says of a run that was scored in an environment."""
+    assert config.environment is not None
+    crossing = crossing_of(dataset, config)
+    settings: dict[str, Any] = {
+        "checkpoints": ("last", "mean_last_four", "best"), "num_episodes": config.eval_episodes,
+        "seeds": (config.evaluation_seed,), "delayed_reward": config.delayed_reward,
+        "dataset_environment": dataset.environment, "action_selection": action_selection,
+        "reference": reference_of(dataset, config),
+    }  # fmt: skip
+    stamps = [stamp_protocol(config.environment, target_return=target, **settings) for target in target_returns]
+    return {
+        "environment": config.environment,
+        "warnings": [crossing] if crossing else [],
+        "summary": [summary.to_json() for summary in summarize(evaluations)],
+        "protocols": [stamp.to_json() for stamp in stamps],
+        "evaluations": [evaluation.to_json() for evaluation in evaluations],
+    }
+
+
+def reference_of(dataset: TrajectoryDataset, config: ScoreSettings) -> ReferenceScore | None:
+    """What the scores of a run are normalised by.
+
+    Raises:
+        ConfigError: numbers that make no scale.
+    """
+    own = dataset.details.get("reference")
+    return choose_reference(config.environment, given=config.reference, own=own, own_environment=dataset.environment)
+
+
+def crossing_of(dataset: TrajectoryDataset, config: ScoreSettings) -> str | None:
+    """What is wrong with scoring in another environment than the data come from; None if they are the same."""
+    if dataset.environment is None or config.environment is None:
+        return None
+    return crosses_versions(dataset.environment, config.environment)
+
+
+def held_out_errors(
+    policy: DecisionTransformerPolicy, dataset: TrajectoryDataset, batch_size: int = 64
+) -> dict[str, float]:
+    """`action_errors` of a Decision Transformer, in windows as long as it looks back."""
+    policy.model.eval()
+    device = str(policy.model.normalizer.mean.device)
+    windows = {"context_length": policy.context_length, "batch_size": batch_size}
+    return action_errors(lambda batch: policy.model(batch).actions, dataset, device, **windows)
+
+
+def perceptron_errors(policy: PerceptronPolicy, dataset: TrajectoryDataset) -> dict[str, float]:
+    """`action_errors` of a baseline. Values of choices are no logits, so of them there is the accuracy alone."""
+    errors = action_errors(
+        lambda batch: policy.model(batch.observations), dataset, policy.device, context_length=64, batch_size=64
+    )
+    if policy.outputs == "values":
+        del errors["held_out_action_error"]
+    return errors
+
+
+@torch.no_grad()
+def action_errors(
+    predict: Callable[[TrajectoryBatch], Tensor],
+    dataset: TrajectoryDataset,
+    device: str,
+    *,
+    context_length: int,
+    batch_size: int,
+) -> dict[str, float]:
+    """How predicted actions compare with those of a dataset, over its every step, in consecutive windows.
+
+    Args:
+        predict: From a batch to predictions: actions `[B, K, A]`, or logits of choices `[B, K, n]`.
+        dataset: Whose actions count as right.
+        device: Where batches go.
+        context_length: Steps K in a window.
+        batch_size: Windows at once.
+
+    Returns:
+        `held_out_action_error`, the action loss; of choices also `held_out_action_accuracy`, the share that is the
+        model's likeliest.
+    """
+    measures: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"held_out_action_error": action_loss}
+    if dataset.action_space.is_discrete:
+        measures["held_out_action_accuracy"] = masked_choice_accuracy
+    totals, steps = dict.fromkeys(measures, 0.0), 0
+    for batch in consecutive_windows(dataset, context_length, batch_size):
+        batch = batch.to(device)
+        count = int(batch.mask.sum())
+        predicted = predict(batch)
+        for name, measure in measures.items():
+            totals[name] += measure(predicted, batch.actions, batch.mask).item() * count
+        steps += count
+    return {name: total / steps for name, total in totals.items()}
+
+
+def split(dataset: TrajectoryDataset, fraction: float, seed: int) -> tuple[TrajectoryDataset, TrajectoryDataset | None]:
+    """Training and held-out episodes; the same split for the same seed."""
+    return split_episodes(dataset, fraction, generator(seed, "held-out")) if fraction else (dataset, None)
+
+
+def fitted(dataset: TrajectoryDataset, environment: EnvironmentSpec) -> TrajectoryDataset:
+    """The dataset, with the environment's choices if it has fewer: logs do not tell of those that nobody made.
+
+    Raises:
+        ConfigError: it does not fit the environment.
+    """
+    known, offered = dataset.action_space.n, environment.action_space.n
+    if known is None or offered is None or known >= offered:
+        check_fit(environment, dataset)
+        return dataset
+    dataset = replace(dataset, action_space=environment.action_space)
+    check_fit(environment, dataset)
+    tqdm.write(
+        f"warning: {dataset.name} has {known} choices of action, {environment.id} {offered}; "
+        "the policy learns never to make the others",
+        file=sys.stderr,
+    )
+    return dataset
+
+
+def check_fit(spec: EnvironmentSpec, dataset_or_policy: HasSpaces) -> None:
+    """Refuse an environment whose observations or actions have another shape, or other choices.
+
+    Raises:
+        ConfigError: shapes or numbers of choices differ.
+    """
+    for kind in ("observation", "action"):
+        theirs, ours = (_described(getattr(owner, f"{kind}_space")) for owner in (spec, dataset_or_policy))
+        if theirs != ours:
+            raise ConfigError(
+                f"expected {spec.id} to have {kind}s of {ours}, as in the data; found {theirs}; "
+                "choose the environment that the data were made in"
+            )
+
+
+def _described(space: Space) -> str:
+    return f"shape {space.shape}" if space.n is None else f"{space.n} choices"
