@@ -8,10 +8,10 @@ observations, as TD3+BC does.
 """
 
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import fields
-from sys import stderr
 from typing import Any
 
 import numpy as np
@@ -209,19 +209,24 @@ def import_d3rlpy() -> Any:
     """
     precision = torch.get_float32_matmul_precision()
     try:
-        from gym_notices import notices
-
-        said = dict(notices.notices)
-        notices.notices.clear()
-        try:
-            with redirect_stdout(stderr):  # its log lines go to standard output
-                import d3rlpy
-        finally:
-            notices.notices.update(said)
+        import gym_notices.notices as gym
+    except ImportError as error:  # what d3rlpy needs; absent with it
+        raise _missing(error) from error
+    said = dict(gym.notices)
+    gym.notices.clear()
+    try:
+        with redirect_stdout(sys.stderr):  # its log lines go to standard output
+            import d3rlpy
     except ImportError as error:
-        raise MissingExtraError(
-            f"expected d3rlpy for --algorithm td3+bc, cql and iql; the package {error.name} is not installed; "
-            "pip install 'wikirl[baselines]'"
-        ) from error
-    torch.set_float32_matmul_precision(precision)
+        raise _missing(error) from error
+    finally:
+        gym.notices.update(said)
+        torch.set_float32_matmul_precision(precision)
     return d3rlpy
+
+
+def _missing(error: ImportError) -> MissingExtraError:
+    return MissingExtraError(
+        f"expected d3rlpy for --algorithm td3+bc, cql and iql; it is not installed ({error}); "
+        "pip install 'wikirl[baselines]'"
+    )

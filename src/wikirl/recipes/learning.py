@@ -4,7 +4,7 @@ This file knows one step of learning and how to stop and go on. It deliberately 
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -26,6 +26,7 @@ from wikirl.trajectories.dataset import TrajectoryDataset
 from wikirl.trajectories.sampling import ContextSampler
 
 
+@runtime_checkable
 class Learner(Protocol):
     """Something that learns a policy step by step."""
 

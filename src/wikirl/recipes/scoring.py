@@ -7,7 +7,7 @@ the target differs, which is None for the second. This file deliberately does no
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from wikirl.trajectories.transforms import split_episodes
 from wikirl.types import ActionSelection, Policy, Space, TrajectoryBatch
 
 
+@runtime_checkable
 class ScoreSettings(Protocol):
     """What a configuration says of scoring; that of fine-tuning and of baselines alike."""
 
@@ -55,6 +56,7 @@ class ScoreSettings(Protocol):
         """Returns that a normalised score puts at 0 and 100, if the user says so."""
 
 
+@runtime_checkable
 class HasSpaces(Protocol):
     """A dataset or a policy."""
 
