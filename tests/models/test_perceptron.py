@@ -24,7 +24,7 @@ def tiny(action_space: Space = VECTORS, observation_space: Space = SEEN, **optio
     codec, size = action_codec(action_space), observation_space.size
     normalizer = Normalizer(torch.arange(size) / 2, torch.linspace(0.5, 2, size))
     model = Perceptron(fresh_layers(size, 5, 2, codec.size), normalizer, codec).eval()
-    randomize(model, std=0.8)
+    randomize(model, 1, std=0.8)
     return PerceptronPolicy(model, observation_space, action_space, **options)
 
 

@@ -1,6 +1,7 @@
 """TD3+BC, CQL and IQL of d3rlpy through our adapter: data as d3rlpy itself reads them, same bits, same actions."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from wikirl.runs import read_metrics
 from wikirl.trajectories.dataset import TrajectoryDataset
 
 pytestmark = pytest.mark.extras
+FORMATS = Path(__file__).parents[2] / "docs" / "formats.md"
 ALGORITHMS = ["td3+bc", "cql", "iql", "cql of choices"]
 
 
@@ -72,6 +74,8 @@ def test_thirty_steps_killed_or_not(tmp_path: Path, toys: tuple[str, str], algor
     assert curve(tmp_path / "other") != lines
     assert [line["step"] for line in lines] == list(range(1, 31))
     assert all(line["loss"] == line.get("critic_loss", line["loss"]) for line in lines)
+    listed = re.findall(r"`(\w+)`", FORMATS.read_text())
+    assert {key for line in lines for key in line} <= set(listed)
     figure = "held_out_action_accuracy" if algorithm.endswith("choices") else "held_out_action_error"
     assert [line["step"] for line in lines if figure in line] == [10, 20, 30]
     assert evaluate_run(tmp_path / "whole", device="cpu")[figure] == scores[figure]
