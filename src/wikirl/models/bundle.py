@@ -90,7 +90,7 @@ def load_policy(folder: Path | str, device: str = "cpu") -> DecisionTransformerP
     if isinstance(policy, PerceptronPolicy):
         raise BundleError(
             f"expected the policy of a Decision Transformer at {folder}; found that of a baseline; load it with "
-            "wikirl.models.bundle.load_any_policy"
+            "load_any_policy"
         )
     return policy
 

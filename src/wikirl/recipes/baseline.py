@@ -20,17 +20,16 @@ from wikirl.kernels import keep_freed_memory
 from wikirl.models.actions import action_codec
 from wikirl.models.bundle import save_perceptron
 from wikirl.recipes.baseline_settings import BaselineConfig, resolve
+from wikirl.recipes.held_out import perceptron_errors, split
 from wikirl.recipes.learning import Cloning, Learner
 from wikirl.recipes.scoring import (
     crossing_of,
     evaluation_entry,
     fitted,
     one_line,
-    perceptron_errors,
     reference_of,
     score_policy,
     scores_in_full,
-    split,
 )
 from wikirl.reproducibility import choose_device, generator, provenance
 from wikirl.runs import Run, interruptible, write_json

@@ -2,8 +2,8 @@
 
 d3rlpy gives networks, losses and updates (`algorithm.update`), and nothing else: steps are drawn, standardised and
 marked as terminal here, and checkpoints are ours. The layers of its policy are those of our `Perceptron`, so that a
-saved policy acts without d3rlpy. Settings are its defaults, besides what its authors' reproductions of the papers set:
-wider critics and a fixed weight in CQL, scaled rewards and a falling rate in IQL. All learn from standardised
+saved policy acts without d3rlpy. Settings are its defaults, besides what its author's reproductions of the papers set:
+a third layer and a fixed weight in CQL, scaled rewards and a falling rate in IQL. All learn from standardised
 observations, as TD3+BC does.
 """
 

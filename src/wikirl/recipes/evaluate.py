@@ -17,14 +17,12 @@ from wikirl.evaluation.scores import Evaluation
 from wikirl.kernels import keep_freed_memory
 from wikirl.models.bundle import AnyPolicy, load_any_policy
 from wikirl.models.perceptron import PerceptronPolicy
+from wikirl.recipes.held_out import held_out_errors, perceptron_errors, split
 from wikirl.recipes.scoring import (
     check_fit,
     evaluation_entry,
-    held_out_errors,
-    perceptron_errors,
     score,
     score_policy,
-    split,
 )
 from wikirl.reproducibility import choose_device
 from wikirl.runs import read_json, write_json

@@ -26,17 +26,16 @@ from wikirl.models.bundle import save_policy
 from wikirl.models.gpt import GPT
 from wikirl.models.sequence_model import Backbone
 from wikirl.recipes.building import language_probe, make_backbone, make_model, optimizer_groups, text_blocks
+from wikirl.recipes.held_out import held_out_errors, split
 from wikirl.recipes.objective import TrajectoryObjective, record
 from wikirl.recipes.scoring import (
     crossing_of,
     evaluation_entry,
     fitted,
-    held_out_errors,
     one_line,
     reference_of,
     score,
     scores_in_full,
-    split,
 )
 from wikirl.recipes.settings import FinetuneConfig, resolve
 from wikirl.reproducibility import (

@@ -5,13 +5,11 @@ the target differs, which is None for the second. This file deliberately does no
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from wikirl.errors import ConfigError
@@ -22,13 +20,8 @@ from wikirl.evaluation.references import ReferenceScore, choose_reference
 from wikirl.evaluation.rollout import Rollout, rollout
 from wikirl.evaluation.scores import Evaluation, summarize
 from wikirl.models.acting import DecisionTransformerPolicy
-from wikirl.models.perceptron import PerceptronPolicy
-from wikirl.reproducibility import generator
-from wikirl.training.losses import action_loss, masked_choice_accuracy
 from wikirl.trajectories.dataset import TrajectoryDataset
-from wikirl.trajectories.sampling import consecutive_windows
-from wikirl.trajectories.transforms import split_episodes
-from wikirl.types import ActionSelection, Policy, Space, TrajectoryBatch
+from wikirl.types import ActionSelection, Policy, Space
 
 
 @runtime_checkable
@@ -69,15 +62,29 @@ class HasSpaces(Protocol):
         """What one action looks like."""
 
 
-def score(
-    policy: DecisionTransformerPolicy, environment: str, target_returns: Sequence[float], **settings: Any
+def score(  # noqa: PLR0913 - one argument for each setting of a score
+    policy: DecisionTransformerPolicy,
+    environment: str,
+    target_returns: Sequence[float],
+    *,
+    num_episodes: int,
+    seed: int,
+    step: int,
+    delayed_reward: bool = False,
+    num_processes: int = 1,
+    reference: ReferenceScore | None = None,
 ) -> list[Evaluation]:
-    """One evaluation per target return, all from the same starting states; settings as in `score_policy`."""
+    """One evaluation per target return, all from the same starting states; arguments as of `score_policy`."""
     evaluations = []
     asked_before = policy.target_return
     for target in target_returns:
         policy.target_return = target
-        evaluations.append(score_policy(policy, environment, target_return=target, **settings))
+        evaluations.append(
+            score_policy(
+                policy, environment, target_return=target, num_episodes=num_episodes, seed=seed, step=step,
+                delayed_reward=delayed_reward, num_processes=num_processes, reference=reference,
+            )
+        )  # fmt: skip
     policy.target_return = asked_before
     return evaluations
 
@@ -190,67 +197,6 @@ def crossing_of(dataset: TrajectoryDataset, config: ScoreSettings) -> str | None
     if dataset.environment is None or config.environment is None:
         return None
     return crosses_versions(dataset.environment, config.environment)
-
-
-def held_out_errors(
-    policy: DecisionTransformerPolicy, dataset: TrajectoryDataset, batch_size: int = 64
-) -> dict[str, float]:
-    """`action_errors` of a Decision Transformer, in windows as long as it looks back."""
-    policy.model.eval()
-    device = str(policy.model.normalizer.mean.device)
-    windows = {"context_length": policy.context_length, "batch_size": batch_size}
-    return action_errors(lambda batch: policy.model(batch).actions, dataset, device, **windows)
-
-
-def perceptron_errors(policy: PerceptronPolicy, dataset: TrajectoryDataset) -> dict[str, float]:
-    """`action_errors` of a baseline. Values of choices are no logits, so of them there is the accuracy alone."""
-    errors = action_errors(
-        lambda batch: policy.model(batch.observations), dataset, policy.device, context_length=64, batch_size=64
-    )
-    if policy.outputs == "values":
-        del errors["held_out_action_error"]
-    return errors
-
-
-@torch.no_grad()
-def action_errors(
-    predict: Callable[[TrajectoryBatch], Tensor],
-    dataset: TrajectoryDataset,
-    device: str,
-    *,
-    context_length: int,
-    batch_size: int,
-) -> dict[str, float]:
-    """How predicted actions compare with those of a dataset, over its every step, in consecutive windows.
-
-    Args:
-        predict: From a batch to predictions: actions `[B, K, A]`, or logits of choices `[B, K, n]`.
-        dataset: Whose actions count as right.
-        device: Where batches go.
-        context_length: Steps K in a window.
-        batch_size: Windows at once.
-
-    Returns:
-        `held_out_action_error`, the action loss; of choices also `held_out_action_accuracy`, the share that is the
-        model's likeliest.
-    """
-    measures: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"held_out_action_error": action_loss}
-    if dataset.action_space.is_discrete:
-        measures["held_out_action_accuracy"] = masked_choice_accuracy
-    totals, steps = dict.fromkeys(measures, 0.0), 0
-    for batch in consecutive_windows(dataset, context_length, batch_size):
-        batch = batch.to(device)
-        count = int(batch.mask.sum())
-        predicted = predict(batch)
-        for name, measure in measures.items():
-            totals[name] += measure(predicted, batch.actions, batch.mask).item() * count
-        steps += count
-    return {name: total / steps for name, total in totals.items()}
-
-
-def split(dataset: TrajectoryDataset, fraction: float, seed: int) -> tuple[TrajectoryDataset, TrajectoryDataset | None]:
-    """Training and held-out episodes; the same split for the same seed."""
-    return split_episodes(dataset, fraction, generator(seed, "held-out")) if fraction else (dataset, None)
 
 
 def fitted(dataset: TrajectoryDataset, environment: EnvironmentSpec) -> TrajectoryDataset:
