@@ -4,7 +4,7 @@
 the paper's tricks to any starting point, scratch too. A setting given by the user always wins over its recipe.
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from wikirl.errors import ConfigError
@@ -13,7 +13,7 @@ from wikirl.evaluation.references import choose_reference
 from wikirl.evaluation.scores import task_constants
 from wikirl.models.decision_transformer import Freeze, TimestepPlacement
 from wikirl.models.perturbed import perturbation_of
-from wikirl.recipes.fields import require, setting
+from wikirl.recipes.fields import filled, require, setting
 from wikirl.training.optimizer import Grouping
 from wikirl.trajectories.dataset import TrajectoryDataset
 from wikirl.types import ActionSelection
@@ -128,8 +128,8 @@ def resolve(config: FinetuneConfig, dataset: TrajectoryDataset, environment: Env
         "eval_every": max(config.num_steps // DEFAULT_EVALUATIONS, 1),
         "action_selection": "greedy" if dataset.action_space.is_discrete else None,
     }
-    config = _filled(config, defaults)
-    config = _filled(config, {"checkpoint_every": config.eval_every})
+    config = filled(config, defaults)
+    config = filled(config, {"checkpoint_every": config.eval_every})
     if config.backbone_learning_rate is not None and config.parameter_groups != "paper":
         raise ConfigError("a backbone_learning_rate needs --parameter-groups paper (or --recipe paper)")
     if config.action_selection is not None and not dataset.action_space.is_discrete:
@@ -142,11 +142,6 @@ def resolve(config: FinetuneConfig, dataset: TrajectoryDataset, environment: Env
             f"expected max_timesteps of at least {longest}, the longest episode; found {config.max_timesteps}"
         )
     return config
-
-
-def _filled(config: FinetuneConfig, defaults: dict[str, Any]) -> FinetuneConfig:
-    empty = {item.name for item in fields(config) if getattr(config, item.name) is None}
-    return replace(config, **{name: value for name, value in defaults.items() if name in empty})
 
 
 def _check(config: FinetuneConfig) -> None:
