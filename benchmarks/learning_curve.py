@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from wikirl.charts import Chart, Series, png_line_chart
 from wikirl.evaluation.references import normalized_score
-from wikirl.pages import Chart, Series, png_line_chart
 from wikirl.runs import read_json, read_metrics
 from wikirl.trajectories.sources import load_trajectories
 

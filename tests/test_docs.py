@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from tests.experiments.studies import SCRATCH, ToyArm, write_suite
 from tests.recipes.toys import backbone, dataset, finetune_config
 from wikirl import cli
+from wikirl.experiments.report import report
 from wikirl.recipes.baseline import baseline
 from wikirl.recipes.baseline_settings import BaselineConfig
 from wikirl.recipes.finetune import finetune
@@ -268,6 +270,25 @@ def test_every_file_is_listed(runs: TinyRuns) -> None:
     assert not unlisted(added, "The run folder") | unlisted(bundle, "The policy bundle")
     bundle = json.loads((runs.baselines[0] / "policy" / "config.json").read_text()).keys()
     assert not unlisted(bundle, "The bundle of a baseline")
+
+
+def test_every_key_of_a_study_is_listed(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path, [ToyArm("chibit", num_tokens=1), SCRATCH], seeds=(0, 1, 2))
+    for run in json.loads((suite / "suite.json").read_text())["runs"][2:3]:
+        (suite / "runs" / run["name"] / "scores.json").unlink()
+    said = report(suite)
+    written: dict[str, Any] = {"suite": json.loads((suite / "suite.json").read_text())}
+    written |= {name: json.loads((suite / "report" / f"{name}.json").read_text()) for name in ("results", "analysis")}
+    planned, found = written["suite"], written["results"]
+    inner = [planned["budget"], planned["tasks"][0], planned["arms"][0], planned["arms"][0]["pretraining"]]
+    assert not unlisted(
+        planned.keys() | {key for entry in [*inner, planned["runs"][0]] for key in entry}, "The suite folder"
+    )
+    run = found["runs"][0]
+    own = {key for entry in (run, run["scores"][0], found["missing"][0], found["origins"][0]) for key in entry}
+    own -= {"protocol", "origin"}  # numbers of entries in the lists below
+    assert not unlisted(own | (found.keys() - planned.keys()) | written["analysis"]["rules"].keys(), "The report")
+    assert not unlisted(set(said), "The command line")
 
 
 def test_the_tour_names_every_module() -> None:

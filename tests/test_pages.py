@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wikirl import pages
+from wikirl import charts, pages
+from wikirl.charts import Bars, Chart, Ranges, Series
 from wikirl.errors import ConfigError
-from wikirl.pages import Bars, Chart, Html, Ranges, Series
+from wikirl.pages import Html
 
 HOSTILE = """<img src=x onerror="alert('1')">&$a$ {0} --> ]]>"""
 CHART = Chart(
@@ -83,10 +84,10 @@ def test_a_page_is_complete_and_loads_nothing() -> None:
         pages.image(b"", HOSTILE, HOSTILE),
         pages.link(HOSTILE),
         pages.page(HOSTILE, HOSTILE),
-        pages.line_chart(Chart(HOSTILE, HOSTILE, HOSTILE, [Series(HOSTILE, [0, 1], [1, 2])], {HOSTILE: 1.0})),
+        charts.line_chart(Chart(HOSTILE, HOSTILE, HOSTILE, [Series(HOSTILE, [0, 1], [1, 2])], {HOSTILE: 1.0})),
         pages.alert("error", HOSTILE),
-        pages.bar_chart(Bars(HOSTILE, HOSTILE, HOSTILE, [0, 1], {HOSTILE: [1]}, {HOSTILE: 0.5})),
-        pages.range_chart(Ranges(HOSTILE, HOSTILE, HOSTILE, [0.0], [1.0], [0.5], [0.1], {HOSTILE: [1.0]})),
+        charts.bar_chart(Bars(HOSTILE, HOSTILE, HOSTILE, [0, 1], {HOSTILE: [1]}, {HOSTILE: 0.5})),
+        charts.range_chart(Ranges(HOSTILE, HOSTILE, HOSTILE, [0.0], [1.0], [0.5], [0.1], {HOSTILE: [1.0]})),
     ],
     ids=range(18),
 )
@@ -124,7 +125,7 @@ def test_a_table_needs_rows_of_the_same_columns(rows: list[dict[str, object]]) -
 
 
 def test_a_chart_says_what_it_shows_in_the_colours_of_the_page() -> None:
-    svg = pages.line_chart(CHART)
+    svg = charts.line_chart(CHART)
     text = Outline(svg).text
     for word in ("scratch", "chibit", "updates", "score", "data's mean"):
         assert word in text
@@ -135,20 +136,20 @@ def test_a_chart_says_what_it_shows_in_the_colours_of_the_page() -> None:
 
 
 def test_a_chart_is_the_same_every_time_and_shares_no_name_with_another() -> None:
-    assert pages.line_chart(CHART) == pages.line_chart(CHART)
-    assert pages.png_line_chart(CHART) == pages.png_line_chart(CHART)
-    names = [set(re.findall(r'\bid="([^"]*)"', pages.line_chart(replace(CHART, title=title)))) for title in "ab"]
+    assert charts.line_chart(CHART) == charts.line_chart(CHART)
+    assert charts.png_line_chart(CHART) == charts.png_line_chart(CHART)
+    names = [set(re.findall(r'\bid="([^"]*)"', charts.line_chart(replace(CHART, title=title)))) for title in "ab"]
     assert names[0]
     assert not names[0] & names[1]
 
 
 def test_dollars_and_underscores_are_letters() -> None:
     chart = Chart("t", "x", "y", [Series("_a $x_1$ b", [0, 1], [0, 1])])
-    assert "_a $x_1$ b" in Outline(pages.line_chart(chart)).text
+    assert "_a $x_1$ b" in Outline(charts.line_chart(chart)).text
 
 
 def test_a_png_has_lines_on_white() -> None:
-    picture = np.asarray(Image.open(BytesIO(pages.png_line_chart(CHART))).convert("RGB")).astype(int)
+    picture = np.asarray(Image.open(BytesIO(charts.png_line_chart(CHART))).convert("RGB")).astype(int)
     assert (picture[0, 0] == 255).all()
     blue = (np.abs(picture - [0x00, 0x72, 0xB2]).sum(axis=2) < 30).sum()
     orange = (np.abs(picture - [0xD5, 0x5E, 0x00]).sum(axis=2) < 30).sum()
@@ -159,10 +160,10 @@ def test_charts_that_cannot_be_drawn() -> None:
     line = CHART.series[1]
     for series in ([], [line] * 5):
         with pytest.raises(ConfigError, match="1 to 4 lines"):
-            pages.line_chart(replace(CHART, series=series))
+            charts.line_chart(replace(CHART, series=series))
     for wrong in (replace(line, y=[1.0]), replace(line, low=[0.0, 0.0, 0.0])):
         with pytest.raises(ConfigError, match="one length"):
-            pages.png_line_chart(replace(CHART, series=[wrong]))
+            charts.png_line_chart(replace(CHART, series=[wrong]))
 
 
 def test_severity_is_not_colour_alone() -> None:
@@ -174,8 +175,12 @@ def test_severity_is_not_colour_alone() -> None:
 
 def test_bars_and_ranges_say_what_they_show() -> None:
     for svg, title, words in (
-        (pages.bar_chart(BARS), "Lengths", ("steps", "episodes", "terminated", "cut", "limit")),
-        (pages.range_chart(RANGES), "Values", ("coordinate", "value", "all values", "mean ± deviation", "upper bound")),
+        (charts.bar_chart(BARS), "Lengths", ("steps", "episodes", "terminated", "cut", "limit")),
+        (
+            charts.range_chart(RANGES),
+            "Values",
+            ("coordinate", "value", "all values", "mean ± deviation", "upper bound"),
+        ),
     ):
         assert f'role="img" aria-label="{title}"' in svg
         for word in words:
@@ -183,14 +188,14 @@ def test_bars_and_ranges_say_what_they_show() -> None:
         assert {"--ink", "--grid", "--line-0", "--line-1"} == set(re.findall(r"var\((--[a-z0-9-]+)\)", svg))
         assert "#000000" not in svg
         assert "://" not in svg
-    assert pages.bar_chart(BARS) == pages.bar_chart(BARS)
-    assert pages.range_chart(RANGES) == pages.range_chart(RANGES)
+    assert charts.bar_chart(BARS) == charts.bar_chart(BARS)
+    assert charts.range_chart(RANGES) == charts.range_chart(RANGES)
 
 
 def test_bars_stand_on_each_other() -> None:
-    svg = pages.bar_chart(replace(BARS, series={"a": [1, 1, 1], "b": [3, 0, 1]}, references={}))
+    svg = charts.bar_chart(replace(BARS, series={"a": [1, 1, 1], "b": [3, 0, 1]}, references={}))
     assert "4" in Outline(svg).text  # the axis goes up to the sum
-    numbered = pages.bar_chart(replace(BARS, edges=[-0.5, 0.5, 1.5, 2.5], numbered=True))
+    numbered = charts.bar_chart(replace(BARS, edges=[-0.5, 0.5, 1.5, 2.5], numbered=True))
     assert "0.5" not in Outline(numbered).text  # whole numbers under the bars
 
 
@@ -200,12 +205,12 @@ def test_bars_and_ranges_that_cannot_be_drawn() -> None:
         replace(BARS, references=dict.fromkeys("abcde", 1.0)), replace(BARS, edges=[0, 1]), replace(BARS, edges=[]),
     ):  # fmt: skip
         with pytest.raises(ConfigError):
-            pages.bar_chart(wrong)
+            charts.bar_chart(wrong)
     for bad in (replace(RANGES, mean=[0.0]), replace(RANGES, bounds={"a": [1.0]}), Ranges("", "", "", [], [], [], [])):
         with pytest.raises(ConfigError, match="one length"):
-            pages.range_chart(bad)
+            charts.range_chart(bad)
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.0], [1e38, -1e38], [1e-40, 1.0], [5.0, 5.0]])
 def test_ranges_of_any_size_are_drawn(values: list[float]) -> None:
-    assert "value" in pages.range_chart(Ranges("", "number", "value", values, values, values, [0.0, 1.0]))
+    assert "value" in charts.range_chart(Ranges("", "number", "value", values, values, values, [0.0, 1.0]))

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wikirl import pages
+from wikirl import charts, pages
+from wikirl.charts import Chart, Series
 from wikirl.evaluation.recording import record_episode
 from wikirl.evaluation.rendering import filmstrip, render_recording, to_gif, to_png
 from wikirl.experiments.demo_summary import num_seeds, protocol_line, score_caption, score_rows
 from wikirl.models.backbone import backbone_folder
 from wikirl.models.bundle import load_policy
-from wikirl.pages import Chart, Html, Series
+from wikirl.pages import Html
 from wikirl.runs import read_json
 
 Json = Mapping[str, Any]
@@ -84,7 +85,7 @@ def draw_episode(folder: Path, environment: str) -> DrawnEpisode:
 
 def score_chart_png(summary: Json) -> bytes:
     """Score against updates for both arms, for a README."""
-    return pages.png_line_chart(_score_chart(summary))
+    return charts.png_line_chart(_score_chart(summary))
 
 
 def report(summary: Json, episodes: Mapping[str, DrawnEpisode]) -> str:
@@ -121,9 +122,9 @@ def _opening(summary: Json) -> Html:
 def _charts(summary: Json) -> Html:
     runs = next(iter(summary["arms"].values()))["runs"]
     lines = "" if len(runs) == 1 else f"Lines: means over {num_seeds(len(runs))}; shades: from lowest to highest."
-    score = pages.line_chart(_score_chart(summary))
+    score = charts.line_chart(_score_chart(summary))
     title = "Training loss against updates"
-    loss = pages.line_chart(Chart(title, "updates", "squared action error", _curves(summary, "loss")))
+    loss = charts.line_chart(Chart(title, "updates", "squared action error", _curves(summary, "loss")))
     episodes, size = summary["protocol"]["num_episodes"], runs[0]["loss"]["num_steps_averaged"]
     return pages.side_by_side(
         pages.figure(score, f"Score: mean return of {episodes} episodes in the simulator. {lines}"),

@@ -1,7 +1,7 @@
 """The report of a check as one self-contained HTML page: findings, suggestions, and where all values lie.
 
-This file knows what belongs on the page. It deliberately judges nothing (`checking`) and knows neither HTML nor
-matplotlib (`pages`).
+This file knows what belongs on the page. It deliberately judges nothing (`checking`), and knows neither HTML (`pages`)
+nor matplotlib (`charts`).
 """
 
 import contextlib
@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wikirl import pages
+from wikirl import charts, pages
+from wikirl.charts import Bars, Ranges
 from wikirl.errors import ConfigError, refusal_of_the_system
-from wikirl.pages import Bars, Html, Ranges
+from wikirl.pages import Html
 from wikirl.runs import noting
 from wikirl.trajectories.checking import Report, Suggestions
 from wikirl.trajectories.dataset import TrajectoryDataset
@@ -138,11 +139,11 @@ def _episodes(dataset: TrajectoryDataset, found: Suggestions) -> Html:
         [
             pages.side_by_side(
                 pages.figure(
-                    pages.bar_chart(_histogram("Histogram of returns", "return of an episode", returns, targets)),
+                    charts.bar_chart(_histogram("Histogram of returns", "return of an episode", returns, targets)),
                     f"{plural(int(near.sum()), 'episode')}, with {percent(share)} of all steps, "
                     f"within a tenth of the range below the best return.",
                 ),
-                pages.figure(pages.bar_chart(_lengths(dataset)), "Lengths of episodes, by how they ended."),
+                pages.figure(charts.bar_chart(_lengths(dataset)), "Lengths of episodes, by how they ended."),
             ),
             _quantiles({"return": returns, "length": dataset.lengths.astype(np.float64)}),
         ]
@@ -191,7 +192,7 @@ def _observations(dataset: TrajectoryDataset, columns: Columns) -> Html:
         "Observations by coordinate", "coordinate", "value",
         columns.low.tolist(), columns.high.tolist(), columns.mean.tolist(), columns.std.tolist(),
     )  # fmt: skip
-    return pages.side_by_side(pages.figure(pages.range_chart(chart), "Where observations lie."), _table(columns))
+    return pages.side_by_side(pages.figure(charts.range_chart(chart), "Where observations lie."), _table(columns))
 
 
 def _actions(dataset: TrajectoryDataset, profile: Profile) -> Html:
@@ -199,7 +200,7 @@ def _actions(dataset: TrajectoryDataset, profile: Profile) -> Html:
         share = 100 * profile.choices / dataset.num_steps
         edges = (np.arange(len(share) + 1) - 0.5).tolist()
         chart = Bars("Choices", "choice", "% of all steps", edges, {"taken": share.tolist()}, numbered=True)
-        return pages.figure(pages.bar_chart(chart), "How often each choice was taken.")
+        return pages.figure(charts.bar_chart(chart), "How often each choice was taken.")
     columns, use = profile.actions, profile.action_use
     assert use is not None
     if len(columns.low) > _MOST_DRAWN:
@@ -217,8 +218,8 @@ def _actions(dataset: TrajectoryDataset, profile: Profile) -> Html:
     return pages.join(
         [
             pages.side_by_side(
-                pages.figure(pages.range_chart(ranges), "Where actions lie."),
-                pages.figure(pages.bar_chart(full), f"Steps within a thousandth of the range of a bound. {outside}"),
+                pages.figure(charts.range_chart(ranges), "Where actions lie."),
+                pages.figure(charts.bar_chart(full), f"Steps within a thousandth of the range of a bound. {outside}"),
             ),
             _table(columns),
         ]
