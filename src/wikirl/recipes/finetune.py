@@ -58,7 +58,7 @@ from wikirl.training.recorded import Recorded
 from wikirl.trajectories.dataset import TrajectoryDataset
 from wikirl.trajectories.sampling import ContextSampler
 from wikirl.trajectories.sources import load_trajectories
-from wikirl.trajectories.transforms import delayed_reward
+from wikirl.trajectories.transforms import delayed_reward, random_fraction
 
 
 def finetune(
@@ -143,6 +143,8 @@ class Session:
         config, dataset, backbone = self.config, self.dataset, prepared.backbone
         assert config.held_out_fraction is not None
         training, self.held_out = split(dataset, config.held_out_fraction, config.seed)
+        if config.data_fraction < 1:
+            training = random_fraction(training, config.data_fraction, generator(config.seed, "data-fraction"))
         if config.delayed_reward:
             training = delayed_reward(training)
             self.held_out = delayed_reward(self.held_out) if self.held_out else None

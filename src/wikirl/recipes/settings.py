@@ -68,6 +68,7 @@ class FinetuneConfig:
     action_selection: ActionSelection | None = setting(
         None, "discrete actions only: take the likeliest, or draw one; default: greedy"
     )
+    data_fraction: float = setting(1.0, "learn from this share of the episodes, drawn at random by the seed")
     delayed_reward: bool = setting(False, "move all reward to the end of the episode, in data and scoring")
     return_scale: float | None = setting(
         None, "returns are divided by this; default: the task's, or the data's largest"
@@ -155,6 +156,7 @@ def _check(config: FinetuneConfig) -> None:
     require(config, ("learning_rate", "backbone_learning_rate", "return_scale"), lambda value: value > 0, "above 0")
     shares = ("embedding_dropout", "attention_dropout", "residual_dropout", "held_out_fraction")
     require(config, shares, lambda value: 0 <= value < 1, "from 0 up to, not including, 1")
+    require(config, ("data_fraction",), lambda value: 0 < value <= 1, "above 0 and at most 1")
     require(config, ("architecture",), lambda name: perturbation_of(name) is None, "with undisturbed weights")
     if config.reference is not None:
         choose_reference(config.environment, given=config.reference)
