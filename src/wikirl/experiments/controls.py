@@ -6,7 +6,8 @@ docs/controls.md says what each keeps and destroys.
 
 from typing import Any
 
-from wikirl.experiments.suite import ArmPlan, Budget, BudgetName, Suite
+from wikirl.experiments.suite import ArmPlan, BudgetName, Suite
+from wikirl.experiments.suite_file import Budget
 from wikirl.experiments.tasks import shipped
 
 # The backbones that compare with each other: 28.7 M tokens each, in as many updates (docs/results/backbones.md).
@@ -24,7 +25,7 @@ _LADDER = (
     ("markov", "as ChibiT, on a Markov chain of 100 states", {"backbone": "chibit-markov"}),
     ("iid", "as ChibiT, on states drawn at random: nothing to learn", {"backbone": "chibit-iid"}),
     ("permuted", "ChibiT's weights, each tensor's entries permuted", {"backbone": f"permuted:{_BASE}"}),
-    ("moments", "normal weights with the mean and deviation of each of ChibiT's tensors", {"backbone": f"moments:{_BASE}"}),
+    ("moments", "normal weights, mean and deviation as in ChibiT's tensors", {"backbone": f"moments:{_BASE}"}),
 )  # fmt: skip
 
 

@@ -6,17 +6,16 @@ no process and no score.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from wikirl.errors import ConfigError
 from wikirl.experiments.many_runs import RunPlan
-from wikirl.experiments.suite_file import SUITE_FORMAT, Arm, Budget, PlannedRun, Pretraining, Skipped, SuiteFile, Task
+from wikirl.experiments.suite_file import Budget
 from wikirl.recipes.baseline_settings import BaselineConfig
 from wikirl.recipes.settings import FinetuneConfig
-from wikirl.runs import config_hash, write_json
+from wikirl.runs import config_hash
 
 BudgetName = Literal["smoke", "small", "full"]
 BUDGETS: tuple[BudgetName, ...] = get_args(BudgetName)

@@ -1,4 +1,4 @@
-"""The tasks that suites speak of, and where their data may come from: D4RL's own, families collected here, shipped cuts.
+"""The tasks that suites speak of, and where their data come from: D4RL's own, families collected here, shipped cuts.
 
 This file knows names, target returns and what a reader must know of each source. It deliberately does not know what is
 on this machine (availability.py).
