@@ -16,6 +16,7 @@ from wikirl.cli_baseline import add_baseline
 from wikirl.cli_data import add_actions
 from wikirl.cli_parts import Result, add_fields, finishing, lines, machine_flags, run_lines, table, use_threads
 from wikirl.cli_report import add_report
+from wikirl.cli_suite import add_suite
 from wikirl.errors import UnsoundDatasetError, WikiRLError, refusal_of_the_system
 
 ABOUT = "Does pre-training a sequence model on something else make it a better learner of decisions from logged data?"
@@ -41,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "wikirl: interrupted; demo, pretrain, finetune, baseline and data collect go on where they stopped if "
-            "asked again",
+            "wikirl: interrupted; demo, pretrain, finetune, baseline, suite run and data collect go on where they stopped "
+            "if asked again",
             file=sys.stderr,
         )
         return 130
@@ -90,6 +91,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     add("finetune", "a backbone and logged trajectories to a policy: a run folder", _finetune)
     add("baseline", "behaviour cloning, TD3+BC, CQL or IQL on the same trajectories: a run folder", add_baseline)
     add("evaluate", "score the policy of a run", _evaluate)
+    add("suite", "studies: list, run, status", add_suite)
     add("report", "a study's verdict, with everything it rests on: a page, a text and the numbers", add_report)
     return parser
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from wikirl.experiments.suite import ArmPlan, BudgetName, Suite
 from wikirl.experiments.suite_file import Budget
-from wikirl.experiments.tasks import shipped
+from wikirl.experiments.tasks import maze, shipped, varied
 
 # The backbones that compare with each other: 28.7 M tokens each, in as many updates (docs/results/backbones.md).
 _BASE = "chibit-28m"
@@ -55,3 +55,80 @@ CONTROLS = Suite(
     arms=(*_ladder("", {}), *_ladder(" + tricks", {"recipe": "paper"})),
     budgets=BUDGETS,
 )
+
+
+def _pair(suffix: str, words: str, settings: dict[str, Any]) -> tuple[ArmPlan, ArmPlan]:
+    """ChibiT and random weights of its architecture under the same settings."""
+    return (
+        ArmPlan(f"chibit{suffix}", f"ChibiT{words}", {"backbone": "chibit", **settings}, f"scratch{suffix}"),
+        ArmPlan(f"scratch{suffix}", f"random weights{words}", {"architecture": "chibit", **settings}),
+    )
+
+
+_BEST_TENTH = ArmPlan(
+    "10%BC",
+    "behaviour cloning of the best tenth",
+    {"algorithm": "bc", "top_fraction": 0.1},
+    "scratch",
+    "baseline",
+    "10%BC",
+)
+RELEASED_VERSUS_PAPER = Suite(
+    name="released-versus-paper",
+    question="Does the paper's alignment, a true cosine, do what the released code's does not?",
+    primary=("paper's alignment", "no alignment"),
+    tasks=CONTROLS.tasks,
+    arms=(
+        ArmPlan("paper's alignment", "ChibiT, recipe paper", {"backbone": "chibit", "recipe": "paper"}, "no alignment"),
+        ArmPlan(
+            "released alignment", "ChibiT, recipe paper, alignment as released",
+            {"backbone": "chibit", "recipe": "paper", "alignment": "released"}, "no alignment",
+        ),
+        ArmPlan(
+            "released recipe", "ChibiT, all as released", {"backbone": "chibit", "recipe": "released"}, "no alignment"
+        ),
+        ArmPlan("no alignment", "ChibiT, recipe paper", {"backbone": "chibit", "recipe": "paper", "alignment": "none"}),
+    ),
+    budgets=BUDGETS,
+)  # fmt: skip
+LOW_DATA = Suite(
+    name="low-data",
+    question="Does a pre-trained start need less data?",
+    primary=("chibit", "scratch"),
+    tasks=tuple(
+        varied(shipped("hopper-medium-replay"), f"{share:.1%} of the episodes", {"data_fraction": share})
+        for share in (1.0, 0.1, 0.01, 0.005)
+    ),
+    arms=(
+        *_pair("", "", {}),
+        _BEST_TENTH,
+    ),
+    budgets=BUDGETS,
+)  # fmt: skip
+NO_CONTEXT = Suite(
+    name="no-context",
+    question="Is what a pre-trained start brings a way of using context?",
+    primary=("chibit, K = 1", "scratch, K = 1"),
+    tasks=CONTROLS.tasks,
+    arms=(
+        *_pair(", K = 1", ", windows of one step", {"context_length": 1}),
+        *_pair(", K = 20", ", windows of 20 steps", {"context_length": 20}),
+    ),
+    budgets=BUDGETS,
+)
+LONG_HORIZON = Suite(
+    name="long-horizon",
+    question="Does pre-trained attention hurt where the past matters for long?",
+    primary=("chibit", "scratch"),
+    tasks=(
+        maze("medium"),
+        maze("expert"),
+        varied(shipped("hopper-medium-replay"), "reward at the end", {"delayed_reward": True}),
+    ),
+    arms=(
+        *_pair("", "", {}),
+        _BEST_TENTH,
+    ),
+    budgets=BUDGETS,
+)  # fmt: skip
+CONTROL_SUITES = (CONTROLS, RELEASED_VERSUS_PAPER, LOW_DATA, NO_CONTEXT, LONG_HORIZON)
