@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "wikirl: interrupted; demo, pretrain, finetune, baseline, suite run and data collect go on where they stopped "
-            "if asked again",
+            "wikirl: interrupted; demo, pretrain, finetune, baseline, suite run and data collect go on where they "
+            "stopped if asked again",
             file=sys.stderr,
         )
         return 130
