@@ -64,3 +64,11 @@ def test_reading_speed_is_measured() -> None:
     found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600)
     for contender in ("ours, .npz |", "ours, CSV |", "ours, Parquet |", "Minari itself", "d3rlpy", "Drawing a batch"):
         assert contender in found.stdout
+
+
+@pytest.mark.extras
+def test_intervals_are_measured() -> None:
+    command = [sys.executable, "benchmarks/intervals.py", "--smoke"]
+    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600)
+    for line in ("| rliable |", "| paired difference |", "| probability of improvement |", "| 20 | 9 |"):
+        assert line in found.stdout

@@ -62,6 +62,7 @@ def test_the_front_door() -> None:
         ["data", "download"],
         ["data", "transform"],
         ["finetune"],
+        ["baseline"],
         ["evaluate"],
     ],
 )
@@ -217,6 +218,19 @@ def test_the_road_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "held out action error" in capsys.readouterr().out
 
 
+def test_a_baseline_in_json_and_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--environment", "CartPole-v1", "--num-steps", "3", "--eval-episodes", "2", "--num-threads", "1"]
+    command = ["baseline", "--dataset", "builtin:cartpole-medium-replay", *options, "--out", str(tmp_path / "run")]
+    assert run(*command, "--json") == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["run"] == str(tmp_path / "run")
+    assert scores["protocols"][0]["target_return"] is None
+    assert run(*command) == 0
+    assert f"score           last {scores['summary'][0]['last_normalized']:.1f}, mean" in capsys.readouterr().out
+    assert run("evaluate", str(tmp_path / "run"), "--episodes", "2") == 0
+    assert f"{scores['summary'][0]['last_return']:.1f}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -229,6 +243,9 @@ def test_the_road_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         ("finetune --dataset builtin:hopper-medium-replay --num-steps 0 --out {out}", "num_steps"),
         ("finetune --dataset builtin:hopper-medium-replay --device tpu --out {out}", "--device cpu"),
         ("pretrain --corpus missing.txt --out {out}", "missing.txt"),
+        ("baseline --dataset builtin:hopper-medium --environment Hoper-v5 --out {out}", "Hopper-v5"),
+        ("baseline --dataset builtin:hopper-medium --top-fraction 2 --out {out}", "top_fraction"),
+        ("baseline --dataset builtin:cartpole-medium-replay --algorithm iql --out {out}", "use bc or cql"),
         ("evaluate {out}", "wikirl finetune"),
     ],
 )

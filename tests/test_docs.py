@@ -18,6 +18,8 @@ from tests.experiments.studies import SCRATCH, ToyArm, write_suite
 from tests.recipes.toys import backbone, dataset, finetune_config
 from wikirl import cli
 from wikirl.experiments.report import report
+from wikirl.recipes.baseline import baseline
+from wikirl.recipes.baseline_settings import BaselineConfig
 from wikirl.recipes.finetune import finetune
 from wikirl.recipes.pretrain_settings import PretrainConfig
 from wikirl.recipes.settings import FinetuneConfig
@@ -179,11 +181,12 @@ def test_python_blocks(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @dataclass(frozen=True)
 class TinyRuns:
-    """Folders of a tiny pre-training run, a fine-tuning run with everything switched on, and one of choices."""
+    """Folders of a tiny pre-training run, a fine-tuning run with everything on, one of choices, and baselines."""
 
     backbone: Path
     run: Path
     choices: Path
+    baselines: tuple[Path, Path]
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +201,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> TinyRuns:
     finetune(config, folder / "run", device="cpu", precision="float32")
     choices = finetune_config(dataset(folder, choices=True), start, num_steps=1)
     finetune(choices, folder / "choices", device="cpu", precision="float32")
-    return TinyRuns(Path(start), folder / "run", folder / "choices")
+    cloned = BaselineConfig(
+        "builtin:hopper-medium-replay", "Hopper-v5", num_steps=1, eval_episodes=1, held_out_fraction=0.01
+    )
+    baseline(cloned, folder / "cloned", device="cpu")
+    baseline(BaselineConfig(choices.dataset, num_steps=1), folder / "cloned-choices", device="cpu")
+    return TinyRuns(Path(start), folder / "run", folder / "choices", (folder / "cloned", folder / "cloned-choices"))
 
 
 def section(title: str) -> str:
@@ -222,8 +230,10 @@ def test_every_metric_is_listed(runs: TinyRuns) -> None:
     assert not unlisted(logged | lines[-1]["evaluations"][0].keys(), "Metrics of `finetune`")
     pretraining = {key for line in read_metrics(runs.backbone / "pretraining") for key in line}
     assert not unlisted(pretraining, "Metrics of `pretrain`")
+    cloning = {key for run in runs.baselines for line in read_metrics(run) for key in line}
+    assert not unlisted(cloning, "Metrics of `baseline`")
     # And the other way: what is listed is logged. The first column names them.
-    for title, names in (("finetune", logged), ("pretrain", pretraining)):
+    for title, names in (("finetune", logged), ("pretrain", pretraining), ("baseline", cloning)):
         assert set(re.findall(r"^\| `(\w+)` \|", section(f"Metrics of `{title}`"), re.M)) == names
 
 
@@ -240,7 +250,9 @@ def test_every_score_is_listed(runs: TinyRuns) -> None:
 def test_every_file_is_listed(runs: TinyRuns) -> None:
     for folder, title in (
         (runs.run, "The run folder"),
+        (runs.baselines[0], "The run folder"),
         (runs.run / "policy", "The policy bundle"),
+        (runs.baselines[0] / "policy", "The bundle of a baseline"),
         (runs.backbone, "The backbone folder"),
     ):
         names = {path.name + "/" * path.is_dir() for path in folder.iterdir()}
@@ -252,8 +264,12 @@ def test_every_file_is_listed(runs: TinyRuns) -> None:
         json.loads((runs.backbone / "pretraining" / "config.json").read_text()).keys()
         - PretrainConfig.__dataclass_fields__.keys()
     )
+    config = json.loads((runs.baselines[0] / "config.json").read_text())
+    added |= config.keys() - BaselineConfig.__dataclass_fields__.keys()
     bundle = json.loads((runs.run / "policy" / "config.json").read_text()).keys()
     assert not unlisted(added, "The run folder") | unlisted(bundle, "The policy bundle")
+    bundle = json.loads((runs.baselines[0] / "policy" / "config.json").read_text()).keys()
+    assert not unlisted(bundle, "The bundle of a baseline")
 
 
 def test_every_key_of_a_study_is_listed(tmp_path: Path) -> None:

@@ -7,8 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wikirl.models.bundle import load_any_policy as load_any_policy
     from wikirl.models.bundle import load_policy as load_policy
     from wikirl.models.decision_transformer import DecisionTransformer as DecisionTransformer
+    from wikirl.recipes.baseline import baseline as baseline
+    from wikirl.recipes.baseline_settings import BaselineConfig as BaselineConfig
     from wikirl.recipes.evaluate import evaluate_run as evaluate_run
     from wikirl.recipes.finetune import finetune as finetune
     from wikirl.recipes.pretrain import pretrain as pretrain
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from wikirl.types import TrajectoryBatch as TrajectoryBatch
 
 _HOMES = {
+    "BaselineConfig": "recipes.baseline_settings",
     "ContextSampler": "trajectories.sampling",
     "DecisionTransformer": "models.decision_transformer",
     "FinetuneConfig": "recipes.settings",
@@ -30,8 +34,10 @@ _HOMES = {
     "Space": "types",
     "TrajectoryBatch": "types",
     "TrajectoryDataset": "trajectories.dataset",
+    "baseline": "recipes.baseline",
     "evaluate_run": "recipes.evaluate",
     "finetune": "recipes.finetune",
+    "load_any_policy": "models.bundle",
     "load_policy": "models.bundle",
     "load_trajectories": "trajectories.sources",
     "pretrain": "recipes.pretrain",

@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from wikirl.cli_baseline import add_baseline
 from wikirl.cli_data import add_actions
-from wikirl.cli_parts import Result, add_fields, finishing, lines, machine_flags, table, use_threads
+from wikirl.cli_parts import Result, add_fields, finishing, lines, machine_flags, run_lines, table, use_threads
 from wikirl.cli_report import add_report
+from wikirl.cli_suite import add_suite
 from wikirl.errors import UnsoundDatasetError, WikiRLError, refusal_of_the_system
 
 ABOUT = "Does pre-training a sequence model on something else make it a better learner of decisions from logged data?"
@@ -40,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "wikirl: interrupted; demo, pretrain, finetune and data collect go on where they stopped if asked again",
+            "wikirl: interrupted; demo, pretrain, finetune, baseline, suite run and data collect go on where they "
+            "stopped if asked again",
             file=sys.stderr,
         )
         return 130
@@ -86,7 +89,9 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     add("pretrain", "text to a language model: a backbone in a Hugging Face folder", _pretrain)
     add("data", "trajectories: list, show, import, check, collect, download, transform", add_actions)
     add("finetune", "a backbone and logged trajectories to a policy: a run folder", _finetune)
+    add("baseline", "behaviour cloning, TD3+BC, CQL or IQL on the same trajectories: a run folder", add_baseline)
     add("evaluate", "score the policy of a run", _evaluate)
+    add("suite", "studies: list, run, status", add_suite)
     add("report", "a study's verdict, with everything it rests on: a page, a text and the numbers", add_report)
     return parser
 
@@ -148,14 +153,7 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
     def show(result: Result) -> str:
         if "runs" in result:
             return "\n\n".join(show(run) for run in result["runs"])
-        return lines(
-            {
-                key: value
-                for key, value in result.items()
-                if key not in ("evaluations", "protocols", "summary", "warnings")
-            }
-            | _score_lines(result)
-        )
+        return run_lines(result)
 
     parser.add_argument("--out", type=Path, required=True, help="run folder; run again to continue")
     parser.add_argument(
@@ -165,18 +163,6 @@ def _finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16 (default: auto)")
     machine_flags(parser)
     finishing(parser, run, show)
-
-
-def _score_lines(result: Result) -> Result:
-    lines = {}
-    for summary in result.get("summary", []):
-        unit = "" if summary["last_normalized"] is None else " (normalised)"
-        kind = "return" if summary["last_normalized"] is None else "normalized"
-        values = ", ".join(
-            f"{rule.replace('_', ' ')} {summary[f'{rule}_{kind}']:.1f}" for rule in ("last", "mean_last_four", "best")
-        )
-        lines[f"target {summary['target_return']:g}"] = values + unit
-    return lines | {"warning": "; ".join(result["warnings"])} if result.get("warnings") else lines
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
@@ -196,7 +182,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
             ]
         )
 
-    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder that finetune left")
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder that finetune or baseline left")
     parser.add_argument("--environment", help="Gymnasium id (default: the run's own)")
     parser.add_argument(
         "--target-return",

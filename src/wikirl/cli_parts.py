@@ -95,6 +95,21 @@ def lines(result: Result) -> str:
     return "\n".join(f"{key.replace('_', ' '):<{width}}  {cell(value)}" for key, value in result.items())
 
 
+def run_lines(result: Result) -> str:
+    """What a run that left a policy came to: its figures, and one line of scores per target return."""
+    in_full = ("evaluations", "protocols", "summary", "warnings")
+    figures = {key: value for key, value in result.items() if key not in in_full}
+    for summary in result.get("summary", []):
+        unit = "" if summary["last_normalized"] is None else " (normalised)"
+        kind = "return" if summary["last_normalized"] is None else "normalized"
+        values = ", ".join(
+            f"{rule.replace('_', ' ')} {summary[f'{rule}_{kind}']:.1f}" for rule in ("last", "mean_last_four", "best")
+        )
+        target = summary["target_return"]
+        figures["score" if target is None else f"target {target:g}"] = values + unit
+    return lines(figures | ({"warning": "; ".join(result["warnings"])} if result.get("warnings") else {}))
+
+
 def table(rows: list[Result]) -> str:
     """One row per entry, which share their keys."""
     if not rows:

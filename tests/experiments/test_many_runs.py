@@ -40,7 +40,7 @@ def test_the_demo_compares_arms_seed_by_seed() -> None:
         "chibit, seed 7",
     ]
     assert len({plan.folder for plan in plans}) == 4
-    assert all(plan.config.architecture == "chibit" for plan in plans)
+    assert all(isinstance(plan.config, FinetuneConfig) and plan.config.architecture == "chibit" for plan in plans)
 
 
 def test_a_run_of_another_configuration_is_refused_in_its_own_words(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from wikirl.errors import ConfigError
 from wikirl.evaluation.rollout import rollout
 from wikirl.models.bundle import load_policy
 from wikirl.recipes.building import make_backbone, make_model, optimizer_groups
-from wikirl.recipes.evaluate import evaluate_run, held_out_errors
+from wikirl.recipes.evaluate import evaluate_run
 from wikirl.recipes.finetune import finetune
+from wikirl.recipes.held_out import held_out_errors
 from wikirl.recipes.settings import FinetuneConfig, resolve
 from wikirl.recipes.together import finetune_together
 from wikirl.runs import read_metrics

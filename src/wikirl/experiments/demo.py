@@ -144,6 +144,7 @@ def _is_finished(plan: RunPlan, dataset_fingerprint: str) -> bool:
         return False
     asked = {name: value for name, value in asdict(plan.config).items() if value is not None}
     asked["dataset_fingerprint"] = dataset_fingerprint
+    assert isinstance(plan.config, FinetuneConfig)  # the demo has no other arms
     if plan.config.backbone != "scratch":
         asked["backbone_fingerprint"] = weights_fingerprint(load_backbone(plan.config.backbone, plan.config.seed))
     found = read_json(plan.folder / "config.json")

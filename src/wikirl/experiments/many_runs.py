@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from wikirl.errors import ConfigError, RunError
+from wikirl.recipes.baseline_settings import BaselineConfig
 from wikirl.recipes.settings import FinetuneConfig
 from wikirl.reproducibility import available_cpus, choose_device
 from wikirl.runs import interruptible, read_json, read_metrics
@@ -30,13 +31,13 @@ class RunPlan:
 
     Attributes:
         arm: What it is compared as.
-        config: What to fine-tune; a run folder that holds another configuration is an error.
+        config: What to fine-tune, or which baseline to train; a run folder of another configuration is an error.
         folder: The run folder; what the command prints goes to a `.log` beside it.
         flags: More words for the command: device, precision.
     """
 
     arm: str
-    config: FinetuneConfig
+    config: FinetuneConfig | BaselineConfig
     folder: Path
     flags: tuple[str, ...] = ()
 
@@ -46,13 +47,14 @@ class RunPlan:
         return f"{self.arm}, seed {self.config.seed}"
 
     def command(self, num_threads: int) -> list[str]:
-        """The command line after `wikirl`: the backbone and whatever is not at its default."""
+        """The command line after `wikirl`: backbone or algorithm, and whatever is not at its default."""
         flags: list[str] = []
         for field in fields(self.config):
             value = getattr(self.config, field.name)
-            if value != field.default or field.name == "backbone":
+            if value != field.default or field.name in ("backbone", "algorithm"):
                 flags += _flag(field.name.replace("_", "-"), value)
-        return ["finetune", *flags, "--num-threads", str(num_threads), *self.flags, "--out", str(self.folder)]
+        verb = "finetune" if isinstance(self.config, FinetuneConfig) else "baseline"
+        return [verb, *flags, "--num-threads", str(num_threads), *self.flags, "--out", str(self.folder)]
 
     def shell_command(self, num_threads: int) -> str:
         """The same to be copied into a shell."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor
 from transformers import AutoModel, GPT2Config, GPT2LMHeadModel, GPT2Model, PreTrainedConfig
@@ -69,6 +69,30 @@ def load_backbone(name: str, seed: int | None = None) -> Backbone:
         return _load_gpt(name, config)
     require_decoder(config, name)
     return as_backbone(_read_weights(AutoModel, name, config), name)
+
+
+def check_at_hand(name: str) -> None:
+    """Refuse a backbone that is not on this machine, or that its configuration alone rules out; no network is asked.
+
+    Raises:
+        BackboneError: says why, and how to get it.
+    """
+    if perturbation := perturbation_of(name):
+        return check_at_hand(perturbation.backbone)
+    place = _place(name)
+    if isinstance(place, str):
+        try:
+            cached = try_to_load_from_cache(place, "config.json")
+        except UNUSABLE as error:
+            raise BackboneError(f"expected a folder or a Hugging Face id; found {name!r}") from error
+        if not isinstance(cached, str):
+            raise BackboneError(
+                f"{name!r} is neither a folder nor in Hugging Face's cache; hf download {name} brings it here"
+            )
+    config = _read_config(name)
+    if not isinstance(config, GPT2Config):
+        require_decoder(config, name)
+    return None
 
 
 def load_gpt(name: str) -> GPT:

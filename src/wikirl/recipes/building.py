@@ -97,7 +97,7 @@ def make_model(
     )
     seed_everything(config.seed)
     codec = action_codec(dataset.action_space)
-    model = DecisionTransformer(_options(config, dataset, codec.size), backbone, _normalizer(dataset), codec)
+    model = DecisionTransformer(_options(config, dataset, codec.size), backbone, normalizer_of(dataset), codec)
     model.freeze(config.freeze)
     return model, centres
 
@@ -120,7 +120,8 @@ def _options(config: FinetuneConfig, dataset: TrajectoryDataset, action_size: in
     )
 
 
-def _normalizer(dataset: TrajectoryDataset) -> Normalizer:
+def normalizer_of(dataset: TrajectoryDataset) -> Normalizer:
+    """What standardises the observations of a dataset."""
     statistics = dataset.statistics
     mean, std = statistics.observation_mean, statistics.observation_std
     return Normalizer(torch.from_numpy(mean.ravel().copy()), torch.from_numpy(std.ravel().copy()))

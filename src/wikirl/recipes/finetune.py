@@ -8,7 +8,7 @@ main path can be read in one go.
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from wikirl.evaluation.environments import EnvironmentSpec, crosses_versions, describe_environment
-from wikirl.evaluation.protocol import stamp_protocol
-from wikirl.evaluation.references import ReferenceScore, choose_reference
-from wikirl.evaluation.scores import Evaluation, summarize
+from wikirl.evaluation.environments import describe_environment
+from wikirl.evaluation.scores import Evaluation
 from wikirl.kernels import draw_dropout_from, keep_freed_memory
 from wikirl.models.acting import DecisionTransformerPolicy
 from wikirl.models.actions import action_codec
@@ -28,8 +26,17 @@ from wikirl.models.bundle import save_policy
 from wikirl.models.gpt import GPT
 from wikirl.models.sequence_model import Backbone
 from wikirl.recipes.building import language_probe, make_backbone, make_model, optimizer_groups, text_blocks
-from wikirl.recipes.evaluate import check_fit, evaluation_entry, held_out_errors, score, split
+from wikirl.recipes.held_out import held_out_errors, split
 from wikirl.recipes.objective import TrajectoryObjective, record
+from wikirl.recipes.scoring import (
+    crossing_of,
+    evaluation_entry,
+    fitted,
+    one_line,
+    reference_of,
+    score,
+    scores_in_full,
+)
 from wikirl.recipes.settings import FinetuneConfig, resolve
 from wikirl.reproducibility import (
     choose_device,
@@ -51,7 +58,7 @@ from wikirl.training.recorded import Recorded
 from wikirl.trajectories.dataset import TrajectoryDataset
 from wikirl.trajectories.sampling import ContextSampler
 from wikirl.trajectories.sources import load_trajectories
-from wikirl.trajectories.transforms import delayed_reward
+from wikirl.trajectories.transforms import delayed_reward, random_fraction
 
 
 def finetune(
@@ -107,7 +114,7 @@ def prepare(config: FinetuneConfig, autocast: torch.dtype | None) -> Prepared:
     dataset = load_trajectories(config.dataset)
     environment = describe_environment(config.environment) if config.environment else None
     if environment:
-        dataset = _fitted(dataset, environment)
+        dataset = fitted(dataset, environment)
     action_codec(dataset.action_space)  # refuses what no model can be made for
     config = resolve(config, dataset, environment)
     reference_of(dataset, config)  # so that a mistake in it shows now
@@ -121,7 +128,7 @@ def prepare(config: FinetuneConfig, autocast: torch.dtype | None) -> Prepared:
         "dataset_reference": dataset.details.get("reference"),
         "backbone_fingerprint": weights_fingerprint(backbone),
     }
-    if crossing := _crossing(dataset, config):
+    if crossing := crossing_of(dataset, config):
         tqdm.write(f"warning: {crossing}", file=sys.stderr)
     return Prepared(config, resolved, dataset, backbone, autocast)
 
@@ -136,6 +143,8 @@ class Session:
         config, dataset, backbone = self.config, self.dataset, prepared.backbone
         assert config.held_out_fraction is not None
         training, self.held_out = split(dataset, config.held_out_fraction, config.seed)
+        if config.data_fraction < 1:
+            training = random_fraction(training, config.data_fraction, generator(config.seed, "data-fraction"))
         if config.delayed_reward:
             training = delayed_reward(training)
             self.held_out = delayed_reward(self.held_out) if self.held_out else None
@@ -256,7 +265,7 @@ class Session:
             self.evaluations += found
             figures["evaluations"] = [evaluation_entry(evaluation) for evaluation in found]
             best = max(found, key=lambda evaluation: sum(evaluation.returns))
-            self.bar.write(f"step {step}: " + _one_line(evaluation_entry(best)), file=sys.stderr)
+            self.bar.write(f"step {step}: " + one_line(evaluation_entry(best)), file=sys.stderr)
         return figures
 
     def checkpoint(self, step: int) -> None:
@@ -293,66 +302,8 @@ class Session:
         if self.held_out is not None:
             scores |= held_out_errors(self.policy, self.held_out)
         if config.environment:
-            crossing = _crossing(self.dataset, config)
-            scores |= {
-                "environment": config.environment,
-                "warnings": [crossing] if crossing else [],
-                "summary": [summary.to_json() for summary in summarize(self.evaluations)],
-                "protocols": [self._protocol(target) for target in config.target_returns or ()],
-                "evaluations": [evaluation.to_json() for evaluation in self.evaluations],
-            }
+            assert config.target_returns is not None
+            targets, ways = config.target_returns, config.action_selection
+            scores |= scores_in_full(config, self.dataset, self.evaluations, targets, ways)
         write_json(self.run.folder / "scores.json", scores)
         return scores
-
-    def _protocol(self, target: float) -> dict[str, Any]:
-        config = self.config
-        assert config.environment is not None
-        return stamp_protocol(
-            config.environment, checkpoints=("last", "mean_last_four", "best"), target_return=target,
-            num_episodes=config.eval_episodes, seeds=(config.evaluation_seed,), delayed_reward=config.delayed_reward,
-            dataset_environment=self.dataset.environment, action_selection=config.action_selection,
-            reference=reference_of(self.dataset, config),
-        ).to_json()  # fmt: skip
-
-
-def reference_of(dataset: TrajectoryDataset, config: FinetuneConfig) -> ReferenceScore | None:
-    """What the scores of a run are normalised by.
-
-    Raises:
-        ConfigError: numbers that make no scale.
-    """
-    own = dataset.details.get("reference")
-    return choose_reference(config.environment, given=config.reference, own=own, own_environment=dataset.environment)
-
-
-def _fitted(dataset: TrajectoryDataset, environment: EnvironmentSpec) -> TrajectoryDataset:
-    """The dataset, with the environment's choices if it has fewer: logs do not tell of those that nobody made.
-
-    Raises:
-        ConfigError: it does not fit the environment.
-    """
-    known, offered = dataset.action_space.n, environment.action_space.n
-    if known is None or offered is None or known >= offered:
-        check_fit(environment, dataset)
-        return dataset
-    dataset = replace(dataset, action_space=environment.action_space)
-    check_fit(environment, dataset)
-    tqdm.write(
-        f"warning: {dataset.name} has {known} choices of action, {environment.id} {offered}; "
-        "the policy learns never to make the others",
-        file=sys.stderr,
-    )
-    return dataset
-
-
-def _crossing(dataset: TrajectoryDataset, config: FinetuneConfig) -> str | None:
-    """What is wrong with scoring in another environment than the data come from; None if they are the same."""
-    if dataset.environment is None or config.environment is None:
-        return None
-    return crosses_versions(dataset.environment, config.environment)
-
-
-def _one_line(entry: Mapping[str, Any]) -> str:
-    normalized = "" if entry["normalized_score"] is None else f" (normalised {entry['normalized_score']:.1f})"
-    spread = f"{entry['return_mean']:.0f} ± {entry['return_std']:.0f}"
-    return f"return {spread}{normalized} at target {entry['target_return']:g}"

@@ -4,7 +4,7 @@
 the paper's tricks to any starting point, scratch too. A setting given by the user always wins over its recipe.
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from wikirl.errors import ConfigError
@@ -13,7 +13,7 @@ from wikirl.evaluation.references import choose_reference
 from wikirl.evaluation.scores import task_constants
 from wikirl.models.decision_transformer import Freeze, TimestepPlacement
 from wikirl.models.perturbed import perturbation_of
-from wikirl.recipes.fields import require, setting
+from wikirl.recipes.fields import filled, require, setting
 from wikirl.training.optimizer import Grouping
 from wikirl.trajectories.dataset import TrajectoryDataset
 from wikirl.types import ActionSelection
@@ -68,6 +68,7 @@ class FinetuneConfig:
     action_selection: ActionSelection | None = setting(
         None, "discrete actions only: take the likeliest, or draw one; default: greedy"
     )
+    data_fraction: float = setting(1.0, "learn from this share of the episodes, drawn at random by the seed")
     delayed_reward: bool = setting(False, "move all reward to the end of the episode, in data and scoring")
     return_scale: float | None = setting(
         None, "returns are divided by this; default: the task's, or the data's largest"
@@ -128,8 +129,8 @@ def resolve(config: FinetuneConfig, dataset: TrajectoryDataset, environment: Env
         "eval_every": max(config.num_steps // DEFAULT_EVALUATIONS, 1),
         "action_selection": "greedy" if dataset.action_space.is_discrete else None,
     }
-    config = _filled(config, defaults)
-    config = _filled(config, {"checkpoint_every": config.eval_every})
+    config = filled(config, defaults)
+    config = filled(config, {"checkpoint_every": config.eval_every})
     if config.backbone_learning_rate is not None and config.parameter_groups != "paper":
         raise ConfigError("a backbone_learning_rate needs --parameter-groups paper (or --recipe paper)")
     if config.action_selection is not None and not dataset.action_space.is_discrete:
@@ -144,11 +145,6 @@ def resolve(config: FinetuneConfig, dataset: TrajectoryDataset, environment: Env
     return config
 
 
-def _filled(config: FinetuneConfig, defaults: dict[str, Any]) -> FinetuneConfig:
-    empty = {item.name for item in fields(config) if getattr(config, item.name) is None}
-    return replace(config, **{name: value for name, value in defaults.items() if name in empty})
-
-
 def _check(config: FinetuneConfig) -> None:
     at_least_one = (
         "num_steps", "batch_size", "context_length", "num_clusters", "cotraining_batch_size", "eval_episodes",
@@ -160,6 +156,7 @@ def _check(config: FinetuneConfig) -> None:
     require(config, ("learning_rate", "backbone_learning_rate", "return_scale"), lambda value: value > 0, "above 0")
     shares = ("embedding_dropout", "attention_dropout", "residual_dropout", "held_out_fraction")
     require(config, shares, lambda value: 0 <= value < 1, "from 0 up to, not including, 1")
+    require(config, ("data_fraction",), lambda value: 0 < value <= 1, "above 0 and at most 1")
     require(config, ("architecture",), lambda name: perturbation_of(name) is None, "with undisturbed weights")
     if config.reference is not None:
         choose_reference(config.environment, given=config.reference)

@@ -21,8 +21,9 @@ from wikirl.models.acting import DecisionTransformerPolicy
 from wikirl.models.gpt import GPT
 from wikirl.models.stacking import stack
 from wikirl.recipes.building import optimizer_groups, starting_point
-from wikirl.recipes.finetune import Prepared, Session, prepare, reference_of
+from wikirl.recipes.finetune import Prepared, Session, prepare
 from wikirl.recipes.objective import TrajectoryObjective, record
+from wikirl.recipes.scoring import reference_of
 from wikirl.recipes.settings import FinetuneConfig
 from wikirl.reproducibility import choose_device, choose_precision, provenance
 from wikirl.runs import Run, interruptible

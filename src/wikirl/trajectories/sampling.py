@@ -51,8 +51,7 @@ class ContextSampler:
 
     def state(self) -> dict[str, Any]:
         """What to keep, as JSON, so that `load_state` continues with the same batches."""
-        state: dict[str, Any] = _to_json(self._generator.bit_generator.state)
-        return state
+        return generator_state(self._generator)
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue where `state` was taken.
@@ -60,13 +59,28 @@ class ContextSampler:
         Raises:
             RunError: the state is of another kind of generator or incomplete.
         """
-        kind = type(self._generator.bit_generator).__name__
-        if state.get("bit_generator") != kind:
-            raise RunError(f"the sampler's state is of generator {state.get('bit_generator')!r}, expected {kind}")
-        try:
-            self._generator.bit_generator.state = dict(state)
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"the sampler's state is damaged ({error!r})") from error
+        restore_generator(self._generator, state)
+
+
+def generator_state(generator: np.random.Generator) -> dict[str, Any]:
+    """What to keep, as JSON, so that `restore_generator` goes on with the same draws."""
+    state: dict[str, Any] = _to_json(generator.bit_generator.state)
+    return state
+
+
+def restore_generator(generator: np.random.Generator, state: Mapping[str, Any]) -> None:
+    """Go on where `state` was taken.
+
+    Raises:
+        RunError: the state is of another kind of generator or incomplete.
+    """
+    kind = type(generator.bit_generator).__name__
+    if state.get("bit_generator") != kind:
+        raise RunError(f"the sampler's state is of generator {state.get('bit_generator')!r}, expected {kind}")
+    try:
+        generator.bit_generator.state = dict(state)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"the sampler's state is damaged ({error!r})") from error
 
 
 def consecutive_windows(dataset: TrajectoryDataset, context_length: int, batch_size: int) -> Iterator[TrajectoryBatch]:
