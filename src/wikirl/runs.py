@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -170,16 +170,8 @@ class Run:
             raise RunError(
                 f"expected a new or empty folder for the run; {folder} holds something else; choose another --out"
             )
-        try:
-            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / ".lock").open("w")
-        except OSError as error:
-            raise RunError(f"expected to be able to write to {folder}; found: {error}; choose another --out") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.close()
-            raise RunError(f"{folder} is in use by another process; wait for it or choose another --out") from error
+        self._lock = keep_others_out(folder)
+        (folder / "checkpoints").mkdir(exist_ok=True)
         if not existing.exists():
             write_json(folder / "provenance.json", provenance)
             write_json(existing, {**config, "hash": config_hash(config)})
@@ -217,6 +209,8 @@ class Run:
     def resume(self, at: int | None = None) -> Checkpoint | None:
         """The newest checkpoint, or the one of step `at`, with what came later taken back; None for a fresh run.
 
+        What a kill left of a checkpoint half written is deleted.
+
         Raises:
             RunError: there is no checkpoint of step `at`, or all work would be lost; nothing is deleted then.
         """
@@ -231,6 +225,8 @@ class Run:
             for later in checkpoints[len(earlier) :]:
                 shutil.rmtree(later.folder)
             checkpoints = earlier
+        for half in (self.folder / "checkpoints").glob(".step-*"):
+            shutil.rmtree(half)
         step = checkpoints[-1].step if checkpoints else 0
         path = self.folder / "metrics.jsonl"
         if path.exists():
@@ -248,6 +244,25 @@ class Run:
 
     def _checkpoints(self) -> list[Checkpoint]:
         return checkpoints_of(self.folder)
+
+
+def keep_others_out(folder: Path) -> IO[str]:
+    """Make a folder one's own until the file is closed or this process ends, however that comes about.
+
+    Raises:
+        RunError: another process has it, or it may not be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise RunError(f"expected to be able to write to {folder}; found: {error}; choose another --out") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise RunError(f"{folder} is in use by another process; wait for it or choose another --out") from error
+    return lock
 
 
 def checkpoints_of(folder: Path) -> list[Checkpoint]:

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from typing import Any
 from tqdm import tqdm
 
 from wikirl.errors import ConfigError, RunError
+from wikirl.experiments.progress import Follower
 from wikirl.recipes.baseline_settings import BaselineConfig
 from wikirl.recipes.settings import FinetuneConfig
 from wikirl.reproducibility import available_cpus, choose_device
-from wikirl.runs import interruptible, read_json, read_metrics
+from wikirl.runs import interruptible, read_json
 
 _POLL_SECONDS = 0.5
 _PATIENCE_SECONDS = 120.0  # one step, or one score on a busy machine, before a stopped run has saved itself
@@ -139,7 +140,7 @@ def make_runs(plans: Sequence[RunPlan], *, num_parallel: int, num_threads: int) 
                 if stopped():
                     raise KeyboardInterrupt
         finally:
-            _stop(running.values())
+            stop_all(running.values())
 
 
 def _start(plan: RunPlan, num_threads: int) -> "subprocess.Popen[bytes]":
@@ -169,7 +170,7 @@ def _check_ended_well(plan: RunPlan, status: int) -> None:
     raise RuntimeError(f"{plan.name} ended with status {status} ({said}); all of it is in {plan.log}")
 
 
-def _stop(processes: "Iterable[subprocess.Popen[bytes]]") -> None:
+def stop_all(processes: "Iterable[subprocess.Popen[bytes]]") -> None:
     """Ask all to save themselves, and see to it that none survives."""
     processes = list(processes)
     for process in processes:
@@ -193,20 +194,19 @@ class _Bars:
     def __init__(self, plans: Sequence[RunPlan]) -> None:
         self.is_terminal = sys.stderr.isatty()
         width = max((len(plan.name) for plan in plans), default=0)
-        self.scored: dict[RunPlan, int] = {}
-        self.bars: dict[RunPlan, tqdm[Any]] = {}
-        for position, plan in enumerate(plans):
-            lines = read_metrics(plan.folder)
-            self.scored[plan] = len(_scores(lines))
-            self.bars[plan] = tqdm(
+        self.followers = {plan: Follower(plan.folder) for plan in plans}
+        self.bars: dict[RunPlan, tqdm[Any]] = {
+            plan: tqdm(
                 total=plan.config.num_steps,
-                initial=_last_step(lines),
+                initial=self.followers[plan].step,
                 desc=plan.name.ljust(width),
                 unit="step",
                 position=position,
                 dynamic_ncols=True,
                 disable=not self.is_terminal,
             )
+            for position, plan in enumerate(plans)
+        }
 
     def __enter__(self) -> "_Bars":
         return self
@@ -217,31 +217,9 @@ class _Bars:
 
     def update(self, plan: RunPlan) -> None:
         """Show what a run has written since."""
-        lines = read_metrics(plan.folder)
-        if not lines:
-            return
-        bar, scores = self.bars[plan], _scores(lines)
-        shown = {"loss": f"{lines[-1]['loss']:.3f}"}
-        if scores:
-            shown["score"] = scores[-1].split(": ", 1)[1]
-        bar.set_postfix(shown, refresh=False)
-        bar.update(_last_step(lines) - bar.n)
+        follower = self.followers[plan]
+        scores = follower.update()
+        follower.show(self.bars[plan])
         if not self.is_terminal:
-            for score in scores[self.scored[plan] :]:
+            for score in scores:
                 tqdm.write(f"{plan.name}, {score}", file=sys.stderr)
-        self.scored[plan] = len(scores)
-
-
-def _last_step(lines: Sequence[Mapping[str, Any]]) -> int:
-    return lines[-1]["step"] if lines else 0
-
-
-def _scores(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One phrase per score, from the lines of metrics.jsonl."""
-    phrases = []
-    for line in lines:
-        for entry in line.get("evaluations", ())[:1]:
-            normalized = entry["normalized_score"]
-            value = f"return {entry['return_mean']:.0f}" if normalized is None else f"{normalized:.1f}"
-            phrases.append(f"step {line['step']}: {value}")
-    return phrases
