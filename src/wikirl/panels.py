@@ -2,7 +2,8 @@
 
 On a page every panel is a picture of its own, so that a wide screen shows many side by side and a phone one or two; as
 a PNG file they are one picture. More than four things are told apart by their places, not by colours. This file knows
-matplotlib. It deliberately knows nothing of runs, scores or what a picture is about.
+matplotlib, and each of its pictures in two forms, which makes it long. It deliberately knows nothing of runs, scores or
+what a picture is about.
 """
 
 import math
