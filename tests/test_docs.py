@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from tests.experiments.studies import SCRATCH, ToyArm, write_suite
 from tests.recipes.toys import backbone, dataset, finetune_config
+from tests.reports.studies import SCRATCH, ToyArm, write_suite
 from wikirl import cli
-from wikirl.experiments.report import report
 from wikirl.recipes.baseline import baseline
 from wikirl.recipes.baseline_settings import BaselineConfig
 from wikirl.recipes.finetune import finetune
 from wikirl.recipes.pretrain_settings import PretrainConfig
 from wikirl.recipes.settings import FinetuneConfig
+from wikirl.reports.report import report
 from wikirl.runs import read_metrics
 
 ROOT = Path(__file__).parents[1]

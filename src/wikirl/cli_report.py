@@ -27,7 +27,7 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(folder: Path, out: Path | None, threshold_share: float) -> Result:
-    from wikirl.experiments.report import report
+    from wikirl.reports.report import report
 
     return report(folder, out, threshold_share=threshold_share)
 

@@ -10,10 +10,10 @@ from wikirl import cli
 from wikirl.errors import ConfigError, RunError
 from wikirl.experiments.controls import CONTROLS
 from wikirl.experiments.suite import ArmPlan, Suite
-from wikirl.experiments.suite_file import Budget
 from wikirl.experiments.suite_run import Way, run_job, run_suite, slurm_jobs
 from wikirl.experiments.tasks import shipped
 from wikirl.experiments.worker import Machine
+from wikirl.reports.suite_file import Budget
 
 MACHINE = Machine("cpu", "float32")
 SUITE = Suite(

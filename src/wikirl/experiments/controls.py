@@ -7,8 +7,8 @@ docs/controls.md says what each keeps and destroys.
 from typing import Any
 
 from wikirl.experiments.suite import ArmPlan, BudgetName, Suite
-from wikirl.experiments.suite_file import Budget
 from wikirl.experiments.tasks import maze, shipped, varied
+from wikirl.reports.suite_file import Budget
 
 # The backbones that compare with each other: 28.7 M tokens each, in as many updates (docs/results/backbones.md).
 _BASE = "chibit-28m"

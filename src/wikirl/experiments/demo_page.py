@@ -13,10 +13,11 @@ from wikirl import charts, pages
 from wikirl.charts import Chart, Series
 from wikirl.evaluation.recording import record_episode
 from wikirl.evaluation.rendering import filmstrip, render_recording, to_gif, to_png
-from wikirl.experiments.demo_summary import num_seeds, protocol_line, score_caption, score_rows
+from wikirl.experiments.demo_summary import protocol_line, score_caption, score_rows
 from wikirl.models.backbone import backbone_folder
 from wikirl.models.bundle import load_policy
 from wikirl.pages import Html
+from wikirl.reports.report_words import num_seeds
 from wikirl.runs import read_json
 
 Json = Mapping[str, Any]

@@ -11,6 +11,7 @@ import numpy as np
 from wikirl.evaluation.protocol import Protocol, require_same_protocol
 from wikirl.evaluation.references import normalized_score
 from wikirl.experiments.many_runs import RunPlan
+from wikirl.reports.report_words import num_seeds
 from wikirl.runs import read_json, read_metrics
 from wikirl.trajectories.dataset import TrajectoryDataset
 
@@ -144,11 +145,6 @@ def verdict_on(arms: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _last_few(arm: Mapping[str, Any]) -> str:
     return f"mean of last {arm['runs'][0]['summary']['num_in_last_four']}"
-
-
-def num_seeds(count: int) -> str:
-    """A number of seeds in words."""
-    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def score_rows(arms: Mapping[str, Mapping[str, Any]], data: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from wikirl.experiments.suite import ArmPlan, BudgetName, Suite
-from wikirl.experiments.suite_file import Budget
 from wikirl.experiments.tasks import PAPER_TASKS, locomotion, varied
+from wikirl.reports.suite_file import Budget
 
 _THREE_SEEDS = (0, 1, 2)
 BUDGETS: dict[BudgetName, Budget] = {

@@ -12,7 +12,7 @@ from wikirl.experiments.availability import choose_sources, why_no_arm, why_no_d
 from wikirl.experiments.many_runs import RunPlan
 from wikirl.experiments.starts import pretraining_of
 from wikirl.experiments.suite import ArmPlan, BudgetName, Suite, configuration
-from wikirl.experiments.suite_file import SUITE_FORMAT, Arm, PlannedRun, Skipped, SuiteFile, Task
+from wikirl.reports.suite_file import SUITE_FORMAT, Arm, PlannedRun, Skipped, SuiteFile, Task
 from wikirl.runs import read_json, write_json
 
 

@@ -1,8 +1,8 @@
 """What a starting point cost to pre-train: of shipped backbones by their cards, of others by the run beside them."""
 
-from wikirl.experiments.suite_file import Pretraining
 from wikirl.models.backbone import SHIPPED, backbone_folder
 from wikirl.models.perturbed import perturbation_of
+from wikirl.reports.suite_file import Pretraining
 from wikirl.runs import read_json
 
 _MATCHED = 28_672_000  # tokens: 7,000 steps of 4 × 1,024

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from wikirl.experiments.many_runs import RunPlan
-from wikirl.experiments.suite_file import Budget
 from wikirl.recipes.baseline_settings import BaselineConfig
 from wikirl.recipes.settings import FinetuneConfig
+from wikirl.reports.suite_file import Budget
 from wikirl.runs import config_hash
 
 BudgetName = Literal["smoke", "small", "full"]

@@ -15,11 +15,11 @@ from wikirl.experiments.many_runs import RunPlan
 from wikirl.experiments.planning import Study, plan, write_suite
 from wikirl.experiments.processes import run_in_processes
 from wikirl.experiments.ray_cluster import run_on_ray
-from wikirl.experiments.results_reading import read_study
 from wikirl.experiments.slurm import slurm_script
 from wikirl.experiments.stacked import run_stacked
 from wikirl.experiments.suite import BudgetName, Suite
 from wikirl.experiments.worker import Machine, is_finished, make_run
+from wikirl.reports.results_reading import read_study
 from wikirl.reproducibility import available_cpus, choose_device
 
 Backend = Literal["processes", "stacked", "ray", "slurm"]

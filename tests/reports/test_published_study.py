@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wikirl.experiments.report import report
+from wikirl.reports.report import report
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "results" / "controls"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wikirl.analysis import statistics
-from wikirl.experiments.study_scores import PRIMARY_RULE, Scores
+from wikirl.reports.study_scores import PRIMARY_RULE, Scores
 from wikirl.reproducibility import generator
 
 NUM_THRESHOLDS = 61  # of a profile

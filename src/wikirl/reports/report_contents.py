@@ -3,8 +3,8 @@
 This file knows the order and the sentences between. Tables, pictures and provenance come from files of their own.
 """
 
-from wikirl.experiments import report_charts, report_tables
-from wikirl.experiments.document import (
+from wikirl.reports import report_charts, report_tables
+from wikirl.reports.document import (
     Answer,
     Commands,
     Document,
@@ -17,9 +17,9 @@ from wikirl.experiments.document import (
     Section,
     Words,
 )
-from wikirl.experiments.report_charts import TOGETHER
-from wikirl.experiments.report_origins import commands_of, origin_facts, unlike
-from wikirl.experiments.study import Analysis
+from wikirl.reports.report_charts import TOGETHER
+from wikirl.reports.report_origins import commands_of, origin_facts, unlike
+from wikirl.reports.study import Analysis
 
 
 def report_document(analysis: Analysis) -> Document:

@@ -11,11 +11,11 @@ import numpy as np
 
 from wikirl.errors import ConfigError
 from wikirl.evaluation.protocol import CheckpointRule
-from wikirl.experiments.results import StudyResults
-from wikirl.experiments.study_convergence import Convergence, NoThreshold, study_convergence
-from wikirl.experiments.study_curves import Curve, Profile, study_curves, study_profiles
-from wikirl.experiments.study_scores import PRIMARY_RULE, RULES, RuleStudy, Scores, study_rule
-from wikirl.experiments.verdict import Verdict, reach_verdict
+from wikirl.reports.results import StudyResults
+from wikirl.reports.study_convergence import Convergence, NoThreshold, study_convergence
+from wikirl.reports.study_curves import Curve, Profile, study_curves, study_profiles
+from wikirl.reports.study_scores import PRIMARY_RULE, RULES, RuleStudy, Scores, study_rule
+from wikirl.reports.verdict import Verdict, reach_verdict
 
 THRESHOLD_SHARE = 0.9  # of the reference's final mean; the paper's follow-up takes the same
 

@@ -8,6 +8,11 @@ from wikirl.analysis.intervals import Interval
 NOTHING = "–"
 
 
+def num_seeds(count: int) -> str:
+    """A number of seeds in words."""
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
 def signed(value: float) -> str:
     """A difference: with its sign, a true minus, and no sign for what rounds to 0."""
     return plain(value) if plain(abs(value)) == "0.0" else f"{value:+.1f}".replace("-", "−")

@@ -11,8 +11,8 @@ from typing import Any
 
 from wikirl.errors import ConfigError
 from wikirl.evaluation.protocol import Protocol, require_same_protocol
-from wikirl.experiments.json_values import value_from_json
-from wikirl.experiments.suite_file import Arm, Budget, Skipped, Task
+from wikirl.reports.json_values import value_from_json
+from wikirl.reports.suite_file import Arm, Budget, Skipped, Task
 
 FORMAT = "wikirl results 1"
 

@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-from wikirl.experiments.document import (
+from wikirl.panels import Forest, png_forest_plot, png_small_multiples
+from wikirl.reports.document import (
     Answer,
     Commands,
     Document,
@@ -21,7 +22,6 @@ from wikirl.experiments.document import (
     Picture,
     Words,
 )
-from wikirl.panels import Forest, png_forest_plot, png_small_multiples
 
 _MARKUP = re.compile(r"([\\`*_\[\]|#~])")
 

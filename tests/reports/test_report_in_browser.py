@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.browser import chromium
-from tests.experiments.studies import SCRATCH, ToyArm, ToyTask, write_suite
-from wikirl.experiments.report import report
+from tests.reports.studies import SCRATCH, ToyArm, ToyTask, write_suite
+from wikirl.reports.report import report
 
 ARMS = [ToyArm("chibit-28m", 75, published="ChibiT", num_tokens=28_000_000), SCRATCH, ToyArm("BC", 20, kind="baseline")]
 ARMS += [

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.experiments.studies import SCRATCH, ToyArm, ToyTask, write_suite
+from tests.reports.studies import SCRATCH, ToyArm, ToyTask, write_suite
 from wikirl.errors import ConfigError
-from wikirl.experiments.results_reading import read_study
-from wikirl.experiments.study import Analysis, analyse
-from wikirl.experiments.study_scores import RULES
+from wikirl.reports.results_reading import read_study
+from wikirl.reports.study import Analysis, analyse
+from wikirl.reports.study_scores import RULES
 
 HOPPER, REPLAY = ToyTask(), ToyTask("hopper-medium-replay")
 MAZE = ToyTask("maze", "wikirl/PointMaze-v0", 50.0, None)

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from wikirl.experiments.demo_summary import num_seeds
-from wikirl.experiments.report_words import listed, signed, span
-from wikirl.experiments.study_scores import LAST_FEW, PRIMARY_RULE, Comparison, Outcome, RuleStudy, Scores, compare
-from wikirl.experiments.suite_file import Task
+from wikirl.reports.report_words import listed, num_seeds, signed, span
+from wikirl.reports.study_scores import LAST_FEW, PRIMARY_RULE, Comparison, Outcome, RuleStudy, Scores, compare
+from wikirl.reports.suite_file import Task
 
 Word = Literal["helps", "no difference shown", "hurts", "cannot be said"]
 _WORDS: dict[Outcome, Word] = {

@@ -6,11 +6,11 @@ This file knows which numbers make which picture. It deliberately knows nothing 
 from collections.abc import Sequence
 
 from wikirl.charts import Series
-from wikirl.experiments.document import Picture
-from wikirl.experiments.study import Analysis
-from wikirl.experiments.study_curves import Curve, Profile
-from wikirl.experiments.study_scores import Comparison
 from wikirl.panels import Estimate, Forest, Panel, Panels
+from wikirl.reports.document import Picture
+from wikirl.reports.study import Analysis
+from wikirl.reports.study_curves import Curve, Profile
+from wikirl.reports.study_scores import Comparison
 
 TOGETHER = "all tasks together"
 

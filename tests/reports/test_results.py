@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.experiments.studies import SCRATCH, ToyArm, ToyTask, write_suite
+from tests.reports.studies import SCRATCH, ToyArm, ToyTask, write_suite
 from wikirl.errors import WikiRLError
-from wikirl.experiments.results import StudyResults
-from wikirl.experiments.results_reading import read_study
+from wikirl.reports.results import StudyResults
+from wikirl.reports.results_reading import read_study
 
 ARM = ToyArm("chibit", 55.0, num_tokens=1_000_000)
 

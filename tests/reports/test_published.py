@@ -1,6 +1,6 @@
 import pytest
 
-from wikirl.experiments.published import published_scores
+from wikirl.reports.published import published_scores
 
 
 def test_numbers_come_with_source_and_certainty() -> None:

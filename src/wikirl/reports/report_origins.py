@@ -6,8 +6,8 @@ This file knows budgets, versions, machines and commands. It deliberately knows 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from wikirl.experiments.report_words import listed
-from wikirl.experiments.results import RunResult, StudyResults
+from wikirl.reports.report_words import listed
+from wikirl.reports.results import RunResult, StudyResults
 
 
 def origin_facts(results: StudyResults) -> dict[str, str]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from wikirl.errors import RunError
-from wikirl.experiments.report_contents import report_document
-from wikirl.experiments.report_page import html_page
-from wikirl.experiments.report_text import markdown_text, png_files
-from wikirl.experiments.results_reading import read_study
-from wikirl.experiments.study import THRESHOLD_SHARE, analyse
+from wikirl.reports.report_contents import report_document
+from wikirl.reports.report_page import html_page
+from wikirl.reports.report_text import markdown_text, png_files
+from wikirl.reports.results_reading import read_study
+from wikirl.reports.study import THRESHOLD_SHARE, analyse
 from wikirl.runs import write_bytes, write_json
 
 

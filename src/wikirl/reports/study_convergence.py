@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float
 from wikirl.analysis.convergence import first_crossing, own_maximum_rule, time_ratio
 from wikirl.analysis.intervals import Interval
 from wikirl.analysis.survival import kaplan_meier, median_time
-from wikirl.experiments.results import RunResult
-from wikirl.experiments.study_scores import PRIMARY_RULE, Scores
-from wikirl.experiments.suite_file import Arm
+from wikirl.reports.results import RunResult
+from wikirl.reports.study_scores import PRIMARY_RULE, Scores
+from wikirl.reports.suite_file import Arm
 from wikirl.reproducibility import generator
 
 OWN_BEST = 2.0  # normalised points; source: `calculate_statistics` of the paper's follow-up

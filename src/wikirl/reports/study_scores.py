@@ -16,7 +16,7 @@ from wikirl.analysis.intervals import Interval
 from wikirl.analysis.paired import detectable_gap, paired_difference, student_interval
 from wikirl.errors import ConfigError
 from wikirl.evaluation.protocol import CheckpointRule, require_same_protocol
-from wikirl.experiments.results import RunResult, StudyResults
+from wikirl.reports.results import RunResult, StudyResults
 from wikirl.reproducibility import generator
 
 RULES: tuple[CheckpointRule, ...] = ("mean_last_four", "last", "best")

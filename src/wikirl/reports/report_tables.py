@@ -3,12 +3,12 @@
 This file knows what stands in which column. It deliberately computes nothing and knows no markup.
 """
 
-from wikirl.experiments import report_words as words
-from wikirl.experiments.published import PublishedScore, published_scores
-from wikirl.experiments.report_words import NOTHING
-from wikirl.experiments.study import Analysis
-from wikirl.experiments.study_convergence import Convergence
-from wikirl.experiments.study_scores import RULES, Comparison, Level
+from wikirl.reports import report_words as words
+from wikirl.reports.published import PublishedScore, published_scores
+from wikirl.reports.report_words import NOTHING
+from wikirl.reports.study import Analysis
+from wikirl.reports.study_convergence import Convergence
+from wikirl.reports.study_scores import RULES, Comparison, Level
 
 Row = dict[str, str]
 RULE_WORDS = {"mean_last_four": "mean of last four", "last": "last", "best": "best (chosen by score)"}

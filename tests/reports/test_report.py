@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.experiments.studies import SCRATCH, ToyArm, ToyTask, write_suite
+from tests.reports.studies import SCRATCH, ToyArm, ToyTask, write_suite
 from tests.test_pages import Outline
 from wikirl import cli
-from wikirl.experiments.report import report
+from wikirl.reports.report import report
 
 HOSTILE = """<script>alert('1')</script>|`$a$`[x](javascript:1)*_"""
 TASKS = [ToyTask(), ToyTask("hopper-medium-replay")]

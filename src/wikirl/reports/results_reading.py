@@ -14,9 +14,9 @@ import numpy as np
 from wikirl.errors import ConfigError, RunError, WikiRLError
 from wikirl.evaluation.protocol import Protocol
 from wikirl.evaluation.scores import Evaluation
-from wikirl.experiments.json_values import value_from_json
-from wikirl.experiments.results import MissingRun, Origin, RunResult, Score, StudyResults
-from wikirl.experiments.suite_file import SUITE_FORMAT, Budget, PlannedRun, SuiteFile, Task
+from wikirl.reports.json_values import value_from_json
+from wikirl.reports.results import MissingRun, Origin, RunResult, Score, StudyResults
+from wikirl.reports.suite_file import SUITE_FORMAT, Budget, PlannedRun, SuiteFile, Task
 from wikirl.runs import read_json, read_metrics
 
 

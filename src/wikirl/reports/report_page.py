@@ -4,7 +4,9 @@ This file knows which markup stands for which part of a document. It deliberatel
 """
 
 from wikirl import pages
-from wikirl.experiments.document import (
+from wikirl.pages import Html
+from wikirl.panels import Forest, forest_plot, small_multiples
+from wikirl.reports.document import (
     Answer,
     Commands,
     Document,
@@ -17,8 +19,6 @@ from wikirl.experiments.document import (
     Picture,
     Words,
 )
-from wikirl.pages import Html
-from wikirl.panels import Forest, forest_plot, small_multiples
 
 
 def html_page(document: Document) -> str:
