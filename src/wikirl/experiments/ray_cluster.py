@@ -5,12 +5,16 @@ read from there. How a run is made is worker.py's business, what a cluster must 
 """
 
 import os
+import sys
+import traceback
 from collections import deque
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from wikirl.errors import WikiRLError, refusal_of_the_system
 from wikirl.experiments.many_runs import RunPlan
@@ -81,6 +85,9 @@ def _make(plan: RunPlan, machine: Machine, mark: Path, folder: Path) -> str | No
             make_run(plan, machine)
         except WikiRLError as error:
             return in_one_line(error)
+        except Exception:
+            traceback.print_exc()
+            raise
     return None
 
 
@@ -130,6 +137,7 @@ class _Queue:
         self.fruitless[plan] = 0 if progressed else self.fruitless.get(plan, 0) + 1
         if self.fruitless[plan] <= _FRUITLESS_TRIES:
             self.waiting.appendleft(plan)
+            tqdm.write(f"{plan.folder.name}: its worker died; goes on from step {_newest_step(plan)}", file=sys.stderr)
             return False
         self.failed[plan.folder.name] = (
             f"its worker died {self.fruitless[plan]} times without progress ({type(error).__name__}; is memory short?);"
@@ -146,11 +154,9 @@ class _Queue:
 
 
 def _explained(plan: RunPlan, error: Any) -> str:
-    """What ended a run and is no error of ours: the system's refusal, or a bug; all of that goes to the run's log."""
+    """What ended a run and is no error of ours: the system's refusal, or a bug."""
     if refusal := refusal_of_the_system(error.cause):
         return refusal
-    with plan.log.open("a") as log:
-        log.write(f"{error.traceback_str}\n")
     return f"a bug: {type(error.cause).__name__}: {in_one_line(error.cause)}; all of it is in {plan.log}"
 
 

@@ -7,9 +7,10 @@ import logging
 import os
 import signal
 import socket
+import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,15 @@ def connected(address: str | None, machine: Machine, num_workers: int | None) ->
     finally:
         signal.signal(signal.SIGTERM, before)  # Ray's own ends the process at once
     try:
-        yield ray
+        with redirect_stdout(sys.stderr):  # what nodes complain of would go there
+            yield ray
     finally:
         ray.shutdown()
 
 
 def _import_ray() -> Any:
+    # That a worker died is said by us, in a line. Ray reads this when it is imported.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed while executing a task")
     try:
         import ray
     except ImportError as error:
