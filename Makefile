@@ -25,7 +25,7 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 
 $(EXTRAS_VENV)/.stamp: pyproject.toml constraints.txt
 	test -x $(EXTRAS_VENV)/bin/python || $(PYTHON) -m venv $(EXTRAS_VENV)
-	$(EXTRAS_VENV)/bin/python -m pip install -q $(PIP_ARGS) -c constraints.txt "$(TORCH)" -e ".[dev,baselines,text,parquet,collect,crosscheck]"
+	$(EXTRAS_VENV)/bin/python -m pip install -q $(PIP_ARGS) -c constraints.txt "$(TORCH)" -e ".[dev,baselines,text,parquet,collect,crosscheck,ray]"
 	touch $@
 
 demo: $(VENV)/.stamp
