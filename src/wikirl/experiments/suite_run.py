@@ -118,7 +118,11 @@ def slurm_jobs(
         WikiRLError: as `run_suite`.
     """
     study = _begun(suite, budget, out, seeds)
-    return _result(study, out) | {"script": slurm_script(command, len(study.jobs), machine, out=out)}
+    missing = [number for number, one in enumerate(study.jobs) if not is_finished(one)]
+    logs = out / "slurm"
+    script = slurm_script(command, missing, machine, logs=logs)
+    logs.mkdir(exist_ok=True)  # Slurm does not make it
+    return _result(study, out) | {"script": script}
 
 
 def _begun(suite: Suite, budget: BudgetName, out: Path, seeds: Sequence[int] | None) -> Study:
