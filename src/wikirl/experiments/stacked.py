@@ -16,10 +16,8 @@ from tqdm import tqdm
 from wikirl.errors import ConfigError, WikiRLError
 from wikirl.experiments.many_runs import RunPlan
 from wikirl.experiments.processes import alone_in
+from wikirl.experiments.shapes import architecture_of
 from wikirl.experiments.worker import Machine, make_run
-from wikirl.models.backbone import load_backbone
-from wikirl.models.gpt import GPT, GPTConfig
-from wikirl.models.perturbed import perturbation_of
 from wikirl.recipes.building import starting_point
 from wikirl.recipes.settings import FinetuneConfig
 from wikirl.recipes.together import finetune_together
@@ -106,9 +104,8 @@ def groups(plans: Sequence[RunPlan], most_together: int) -> Iterator[list[RunPla
     All of a group have a checkpoint at one step, from which they go on: the newest of those of them that are behind.
     """
     alike: dict[object, list[RunPlan]] = {}
-    architectures: dict[str, str | None] = {}
     for plan in plans:
-        alike.setdefault(_kind(plan, architectures), []).append(plan)
+        alike.setdefault(_kind(plan), []).append(plan)
     for waiting in alike.values():
         while waiting:
             at = min(_steps(plan)[-1] for plan in waiting)
@@ -122,26 +119,12 @@ def _steps(plan: RunPlan) -> list[int]:
     return [checkpoint.step for checkpoint in checkpoints_of(plan.folder)] or [0]
 
 
-def _kind(plan: RunPlan, architectures: dict[str, str | None]) -> object:
+def _kind(plan: RunPlan) -> object:
     """Something that is equal for runs that can be stacked; what `finetune_together` refuses is a kind of its own."""
     config = plan.config
     if not isinstance(config, FinetuneConfig) or config.cotraining_corpus is not None:
         return plan
-    name = starting_point(config)
-    if name not in architectures:
-        architectures[name] = _architecture(name)
-    if architectures[name] is None:
+    architecture = architecture_of(starting_point(config))
+    if architecture is None or not architecture.is_gpt:
         return plan
-    return replace(config, seed=0, backbone="", alignment_weight=0.0), architectures[name]
-
-
-def _architecture(name: str) -> str | None:
-    """The shape of a backbone of the GPT-2 family; None for what cannot be stacked or found."""
-    if name == "dt":
-        return str(GPTConfig())
-    try:
-        perturbation = perturbation_of(name)
-        backbone = load_backbone(perturbation.backbone if perturbation else name)
-    except WikiRLError:
-        return None  # its run says what is wrong
-    return str(backbone.config) if isinstance(backbone, GPT) else None
+    return replace(config, seed=0, backbone="", alignment_weight=0.0), architecture
