@@ -79,6 +79,7 @@ def test_wrong_requests_end_with_one_line(tmp_path: Path, capsys: pytest.Capture
         run_job(SUITE, "smoke", tmp_path, MACHINE, job=6)
     with pytest.raises(ConfigError, match="num_processes of at least 1"):
         run_suite(SUITE, "smoke", tmp_path, MACHINE, way=Way(num_processes=0))
+    capsys.readouterr()
     for words in (
         ["suite", "run", "no-such-suite"],
         ["suite", "run", "controls", "--out", "/dev/null/x"],
