@@ -176,6 +176,16 @@ def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
     assert found.step == 100
 
 
+def test_half_a_checkpoint_that_a_kill_left_is_deleted(tmp_path: Path) -> None:
+    train_some(tmp_path / "run", 1, 4)
+    half = tmp_path / "run" / "checkpoints" / ".step-6.1234"
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"half")
+    train_some(tmp_path / "run", 5, 4)
+    assert not half.exists()
+    assert {path.name for path in half.parent.iterdir()} == {"step-2", "step-4"}
+
+
 def test_the_folder_says_what_was_asked(tmp_path: Path) -> None:
     with open_run(tmp_path / "run"):
         pass

@@ -46,11 +46,12 @@ class QueueView:
 
     def take(self, slot: int, plan: RunPlan) -> None:
         """A worker begins, or goes on with, a run."""
-        follower = Follower(plan.folder)
+        follower, bar = Follower(plan.folder), self.own[slot]
         self.current[slot] = plan, follower
-        self.own[slot].set_description_str(plan.folder.name.ljust(self.width), refresh=False)
-        self.own[slot].reset(plan.config.num_steps)
-        follower.show(self.own[slot])
+        bar.set_description_str(plan.folder.name.ljust(self.width), refresh=False)
+        bar.reset(plan.config.num_steps)
+        bar.n = bar.initial = follower.step  # steps of before say nothing of the time left
+        follower.show(bar)
 
     def update(self) -> None:
         """Show what all workers have done since."""
