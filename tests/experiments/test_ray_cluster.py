@@ -83,12 +83,11 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
     config = finetune_config(dataset(folder))
     plans = plans_in(folder, config)
     missing = RunPlan("arm", replace(config, dataset="file:nowhere"), folder / "runs" / "missing")
-    broken = RunPlan("arm", replace(config, seed=2**70), folder / "runs" / "broken")  # PyTorch's error, not ours
     endless = replace(config, num_steps=10**6, eval_every=10**6, seed=HOPELESS)
     hopeless = RunPlan("arm", endless, folder / "runs" / "hopeless")
     killer = Killer(plans[KILLED], hopeless)
     killer.start()
-    failed = run_on_ray([missing, broken, hopeless, *plans], MACHINE, num_workers=2)
+    failed = run_on_ray([missing, hopeless, *plans], MACHINE, num_workers=2)
     killer.over.set()
     killer.join()
     return Disturbed(config, plans, failed, killer.at_step)
@@ -107,11 +106,9 @@ def test_the_table_is_that_of_undisturbed_runs(disturbed: Disturbed, tmp_path: P
 
 
 def test_a_run_that_fails_does_not_stop_the_others(disturbed: Disturbed) -> None:
-    assert disturbed.failed.keys() == {"missing", "broken", "hopeless"}
-    assert "file:nowhere" in disturbed.failed["missing"]
+    assert disturbed.failed.keys() == {"missing", "hopeless"}
+    assert disturbed.failed["missing"] == "file:nowhere does not exist"
     assert "died 4 times without progress" in disturbed.failed["hopeless"]
-    assert disturbed.failed["broken"].startswith("a bug: ")
-    assert "Traceback" in (disturbed.plans[0].folder.parent / "broken.log").read_text()
 
 
 INTERRUPTED = """
@@ -141,7 +138,7 @@ def test_runs_save_themselves_when_asked_to_stop(tmp_path: Path) -> None:
     assert (driver.returncode, said) == (130, "")
     (saved,) = checkpoints_of(tmp_path / "runs/endless")
     assert saved.step == len(read_metrics(tmp_path / "runs/endless")) > 0
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"endless", "endless.log"}
+    assert not list((tmp_path / "runs").glob(".ray-*"))
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +149,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    words = [
+    words: list[str | Path] = [
         Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=1", f"--port={port}",
         "--include-dashboard=false", "--disable-usage-stats", f"--object-store-memory={10**8}",
     ]  # fmt: skip
@@ -179,7 +176,10 @@ def test_a_cluster_is_told_where_the_package_is_and_must_share_the_folder(
         run_on_ray([own], MACHINE, address=cluster)
     with pytest.raises(ConfigError, match=r"a node with 2 cores and 0 GPUs for a run; found 1 and 0;"):
         run_on_ray([plan], replace(MACHINE, num_threads=2), address=cluster)
-    assert run_on_ray([plan], replace(MACHINE, device="auto"), address=cluster) == {}
+    broken = RunPlan("arm", replace(plan.config, seed=2**70), Path("runs/broken"))  # PyTorch's error, not ours
+    with pytest.raises(RuntimeError, match=r"^broken: ValueError: Overflow .*; all of it is in .*broken\.log$"):
+        run_on_ray([broken, plan], replace(MACHINE, device="auto"), address=cluster)
+    assert "Traceback" in Path("runs/broken.log").read_text()
     assert read_json(Path("runs/alone/scores.json")) == read_json(disturbed.plans[3].folder / "scores.json")
 
 

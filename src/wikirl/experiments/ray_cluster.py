@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from wikirl.errors import WikiRLError, refusal_of_the_system
 from wikirl.experiments.many_runs import RunPlan
+from wikirl.experiments.processes import MOST_DEATHS, alone_in
 from wikirl.experiments.ray_connection import connected, in_one_line, marked, not_shared, placed, require_shared
 from wikirl.experiments.runs_view import RunsView
 from wikirl.experiments.worker import Machine, make_run
@@ -25,7 +26,6 @@ from wikirl.runs import checkpoints_of, interruptible
 
 _POLL_SECONDS = 2.0
 _PATIENCE_SECONDS = 120.0  # one step, or one score on a busy machine, before a stopped run has saved itself
-_FRUITLESS_TRIES = 3  # of a run whose worker dies, after the first
 
 
 def run_on_ray(
@@ -50,28 +50,33 @@ def run_on_ray(
     Raises:
         MissingExtraError: Ray is not installed.
         ConfigError: no cluster at that address, or none of its nodes has room for a run.
-        RunError: a node does not see the folder, or cannot import wikirl.
+        RunError: a node does not see the folder, or cannot import wikirl; another suite works in the folder.
+        RuntimeError: a bug of ours ended a run; all others have been finished before.
         KeyboardInterrupt: as asked for.
     """
     plans = [replace(plan, folder=plan.folder.absolute()) for plan in plans]
     address = address or os.environ.get("RAY_ADDRESS") or None
-    with connected(address, machine, num_workers) as ray:
+    with ExitStack() as stack:
+        ray = stack.enter_context(connected(address, machine, num_workers))
         machine = placed(ray, machine, is_local=address is None)
-        with interruptible() as stopped, marked(plan.folder.parent for plan in plans) as marks:
-            require_shared(ray, marks.values())
-            queue = _Queue(ray, machine, marks, num_workers or len(plans), deque(plans))
-            with RunsView(plans) as view:
-                try:
-                    while queue.waiting or queue.running:
-                        queue.fill()
-                        for plan in queue.collect():
-                            view.ended(plan, queue.failed.get(plan.folder.name))
-                        view.update(queue.running.values())
-                        if stopped():
-                            raise KeyboardInterrupt
-                finally:
-                    queue.stop()
-            return queue.failed
+        stopped = stack.enter_context(interruptible())
+        marks = stack.enter_context(marked(plan.folder.parent for plan in plans))
+        require_shared(ray, marks.values())
+        for folder in sorted(marks):
+            stack.enter_context(alone_in(folder))
+        view = stack.enter_context(RunsView(plans))
+        queue = _Queue(ray, machine, marks, num_workers or len(plans), deque(plans))
+        stack.callback(queue.stop)
+        while queue.waiting or queue.running:
+            queue.fill()
+            for plan in queue.collect():
+                view.ended(plan, queue.failed.get(plan.folder.name))
+            view.update(queue.running.values())
+            if stopped():
+                raise KeyboardInterrupt
+    if queue.bugs:
+        raise RuntimeError("; ".join(queue.bugs))
+    return queue.failed
 
 
 def _make(plan: RunPlan, machine: Machine, mark: Path, folder: Path) -> str | None:
@@ -102,6 +107,7 @@ class _Queue:
     waiting: deque[RunPlan]
     running: dict[Any, RunPlan] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    bugs: list[str] = field(default_factory=list)
     begun_at: dict[RunPlan, int] = field(default_factory=dict)
     fruitless: dict[RunPlan, int] = field(default_factory=dict)
 
@@ -127,15 +133,20 @@ class _Queue:
         except (*died, errors.TaskCancelledError) as error:  # cancelled, but not by us: its node is going
             return self._is_given_up(plan, error)
         except errors.RayTaskError as error:
-            reason = _explained(plan, error)
+            reason = refusal_of_the_system(error.cause) or self._as_a_bug(plan, error.cause)
         if reason is not None:
             self.failed[plan.folder.name] = reason
         return True
 
+    def _as_a_bug(self, plan: RunPlan, error: BaseException) -> str:
+        said = f"{type(error).__name__}: {in_one_line(error)}; all of it is in {plan.log}"
+        self.bugs.append(f"{plan.folder.name}: {said}")
+        return said
+
     def _is_given_up(self, plan: RunPlan, error: Exception) -> bool:
         progressed = _newest_step(plan) > self.begun_at[plan]
         self.fruitless[plan] = 0 if progressed else self.fruitless.get(plan, 0) + 1
-        if self.fruitless[plan] <= _FRUITLESS_TRIES:
+        if self.fruitless[plan] < MOST_DEATHS:
             self.waiting.appendleft(plan)
             tqdm.write(f"{plan.folder.name}: its worker died; goes on from step {_newest_step(plan)}", file=sys.stderr)
             return False
@@ -151,13 +162,6 @@ class _Queue:
             self.ray.cancel(reference)  # a KeyboardInterrupt in the task
         if self.running:
             self.ray.wait(list(self.running), num_returns=len(self.running), timeout=_PATIENCE_SECONDS)
-
-
-def _explained(plan: RunPlan, error: Any) -> str:
-    """What ended a run and is no error of ours: the system's refusal, or a bug."""
-    if refusal := refusal_of_the_system(error.cause):
-        return refusal
-    return f"a bug: {type(error.cause).__name__}: {in_one_line(error.cause)}; all of it is in {plan.log}"
 
 
 def _newest_step(plan: RunPlan) -> int:

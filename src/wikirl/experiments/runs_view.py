@@ -1,32 +1,32 @@
-"""A queue of runs on a terminal: one bar over all their steps, with the time left, and a line for each that ended.
+"""What is seen of runs that others make, wherever: one bar over all their steps, and a line for each that ended.
 
-This file knows how far a run got from its folder alone, and deliberately not who makes it, or where.
+This file knows how far a run got from its folder alone.
 """
 
-import json
 import sys
+import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from wikirl.experiments.many_runs import RunPlan
-from wikirl.recipes.scoring import one_line
-
-_TAIL_BYTES = 2**16  # many times a line of metrics.jsonl
+from wikirl.experiments.progress import Follower, duration
 
 
 class RunsView:
-    """To be told what happens; draws the bar only where stderr is a terminal."""
+    """The live view, to be used as a context manager; where there is no terminal it has no bar, only lines."""
 
     def __init__(self, plans: Sequence[RunPlan]) -> None:
-        self._steps = {plan: _last_line(plan.folder).get("step", 0) for plan in plans}
-        self._num_ended = 0
-        total = sum(plan.config.num_steps for plan in plans)
+        """See how far the runs are already."""
+        self._followers = {plan: Follower(plan.folder) for plan in plans}
+        self._started, self._ended = time.monotonic(), set[RunPlan]()
+        self._total = sum(plan.config.num_steps for plan in plans)
+        self._at_first = self._done()
+        # No smoothing: time left is judged by all steps so far, not by those between two scores.
         self._bar: tqdm[Any] = tqdm(
-            total=total, initial=sum(self._steps.values()), desc=self._title, unit="step", dynamic_ncols=True,
-            disable=None,
+            desc=f"{len(plans)} runs", total=self._total, initial=self._at_first, unit="step", smoothing=0,
+            dynamic_ncols=True, disable=None,
         )  # fmt: skip
 
     def __enter__(self) -> "RunsView":
@@ -35,37 +35,28 @@ class RunsView:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def ended(self, plan: RunPlan, reason: str | None) -> None:
-        """Say what a run came to: `reason`, if it failed."""
-        self._num_ended += 1
-        scored = [one_line(entry) for entry in _last_line(plan.folder).get("evaluations", ())[-1:]]
-        said = ": ".join(["finished", *scored]) if reason is None else f"failed: {reason}"
-        tqdm.write(f"{self._title} {plan.folder.name} {said}", file=sys.stderr)
-        self._bar.set_description(self._title, refresh=False)
-        self._steps[plan] = plan.config.num_steps
-        self._draw()
-
     def update(self, plans: Iterable[RunPlan]) -> None:
         """Look how far these got."""
-        if not self._bar.disable:
-            self._steps |= {plan: _last_line(plan.folder).get("step", 0) for plan in plans}
-            self._draw()
+        for plan in plans:
+            self._followers[plan].update()
+        self._bar.update(self._done() - self._bar.n)
 
-    @property
-    def _title(self) -> str:
-        return f"[{self._num_ended}/{len(self._steps)}]"
+    def ended(self, plan: RunPlan, trouble: str | None = None) -> None:
+        """A run has ended, well or, as `trouble` says, badly."""
+        self._ended.add(plan)
+        self.update([plan])
+        said = (self._followers[plan].score or "done") if trouble is None else f"failed: {trouble}"
+        count = f"{len(self._ended)} of {len(self._followers)}"
+        tqdm.write(f"{count} | {plan.folder.name}: {said}{self._time_left()}", file=sys.stderr)
 
-    def _draw(self) -> None:
-        self._bar.update(sum(self._steps.values()) - self._bar.n)
+    def _done(self) -> int:
+        """Steps of all; a run that failed has none left."""
+        steps = {plan: follower.step for plan, follower in self._followers.items()}
+        return sum((steps | {plan: plan.config.num_steps for plan in self._ended}).values())
 
-
-def _last_line(folder: Path) -> dict[str, Any]:
-    """The last whole line of a run's metrics.jsonl, without reading all of it; empty if there is none."""
-    try:
-        with (folder / "metrics.jsonl").open("rb") as file:
-            file.seek(max(file.seek(0, 2) - _TAIL_BYTES, 0))
-            lines = file.read().split(b"\n")
-    except FileNotFoundError:
-        return {}
-    line: dict[str, Any] = json.loads(lines[-2]) if len(lines) > 1 else {}
-    return line
+    def _time_left(self) -> str:
+        done = self._done()
+        if not self._bar.disable or len(self._ended) == len(self._followers) or done == self._at_first:
+            return ""
+        seconds = (time.monotonic() - self._started) / (done - self._at_first) * (self._total - done)
+        return f"; about {duration(seconds)} left"
