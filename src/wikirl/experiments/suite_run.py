@@ -19,7 +19,7 @@ from wikirl.experiments.slurm import slurm_script
 from wikirl.experiments.stacked import run_stacked
 from wikirl.experiments.suite import BudgetName, Suite
 from wikirl.experiments.worker import Machine, is_finished, make_run
-from wikirl.reports.results_reading import read_study
+from wikirl.reports.results_reading import read_study, read_suite_file
 from wikirl.reproducibility import available_cpus, choose_device
 
 Backend = Literal["processes", "stacked", "ray", "slurm"]
@@ -81,7 +81,7 @@ def run_suite(
         tqdm.write(expected.sentence(), file=sys.stderr)
         result["forecast"] = asdict(expected)
         if not only_plan:
-            failed = _make(missing, machine, backend, at_once, way.ray_address)
+            failed = _make(missing, machine, backend, at_once, way)
     if failed:
         first, reason = next(iter(failed.items()))
         raise RunError(f"{len(failed)} of {len(study.jobs)} runs of {suite.name} could not be made; {first}: {reason}")
@@ -91,15 +91,21 @@ def run_suite(
 def run_job(
     suite: Suite, budget: BudgetName, out: Path, machine: Machine, *, job: int, seeds: Sequence[int] | None = None
 ) -> dict[str, Any]:
-    """Make one run of a suite, counted from 0 over all of them; what a job of a Slurm array calls.
+    """Make one run of a suite, counted from 0 over those of its suite.json; what a job of a Slurm array calls.
 
     Raises:
-        WikiRLError: as `run_suite`; there is no such run.
+        WikiRLError: as `run_suite`; there is no such run, or it cannot be made on this machine.
     """
-    study = _begun(suite, budget, out, seeds)
-    if not 0 <= job < len(study.jobs):
-        raise ConfigError(f"expected a job from 0 to {len(study.jobs) - 1} of {suite.name}; found {job}")
-    make_run(study.jobs[job], machine)
+    study = plan(suite, budget, out, seeds=seeds)
+    if not (out / "suite.json").exists():
+        write_suite(study, out)
+    names = [run.name for run in read_suite_file(out / "suite.json").runs]  # this node may see other data
+    if not 0 <= job < len(names):
+        raise ConfigError(f"expected a job from 0 to {len(names) - 1} of {suite.name}; found {job}")
+    found = [one for one in study.jobs if one.folder.name == names[job]]
+    if not found:
+        raise ConfigError(f"expected to make {names[job]} on this machine; its data or backbone are not here")
+    make_run(found[0], machine)
     return _result(study, out)
 
 
@@ -147,13 +153,13 @@ def _result(study: Study, out: Path) -> dict[str, Any]:
 
 
 def _make(
-    missing: Sequence[RunPlan], machine: Machine, backend: Backend, num_processes: int, ray_address: str | None
+    missing: Sequence[RunPlan], machine: Machine, backend: Backend, num_processes: int, way: Way
 ) -> Mapping[str, str]:
     match backend:
         case "stacked":
             return run_stacked(missing, machine)
         case "ray":
-            return run_on_ray(missing, machine, address=ray_address, num_workers=num_processes)
+            return run_on_ray(missing, machine, address=way.ray_address, num_workers=way.num_processes)
         case _:
             return run_in_processes(missing, machine, num_processes=num_processes)
 

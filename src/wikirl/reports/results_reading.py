@@ -79,7 +79,13 @@ def read_study(folder: Path) -> StudyResults:
         return StudyResults.from_json(read_json(results), str(results))
 
 
-def _read_suite(folder: Path, path: Path) -> StudyResults:
+def read_suite_file(path: Path) -> SuiteFile:
+    """What a suite.json says.
+
+    Raises:
+        RunError: it is missing, damaged or of another format.
+        ConfigError: what it holds does not fit together.
+    """
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != SUITE_FORMAT:
         raise RunError(
@@ -87,10 +93,16 @@ def _read_suite(folder: Path, path: Path) -> StudyResults:
         )
     with _naming(path):
         suite = value_from_json(SuiteFile, content, "suite")
-        tasks = {task.name: task for task in suite.tasks}
+        tasks = {task.name for task in suite.tasks}
         for planned in suite.runs:
             if Path(planned.name).name != planned.name or planned.task not in tasks:
                 raise ConfigError(f"expected a run's folder name and a task of the suite; found {planned.name!r}")
+    return suite
+
+
+def _read_suite(folder: Path, path: Path) -> StudyResults:
+    suite = read_suite_file(path)
+    tasks = {task.name: task for task in suite.tasks}
     runs, missing = [], []
     for planned in suite.runs:
         place = folder / "runs" / planned.name
