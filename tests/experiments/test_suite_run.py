@@ -46,11 +46,16 @@ def test_a_suite_makes_what_is_missing_and_never_repeats(tmp_path: Path, capsys:
     assert (out / "runs" / first / "scores.json").stat().st_mtime_ns == before
     again = run_suite(SUITE, "smoke", out, MACHINE)
     assert "forecast" not in again
+    more = run_suite(SUITE, "smoke", out, MACHINE, seeds=(5,), only_plan=True)
+    assert (more["num_runs"], more["num_finished"]) == (3, 0)
+    assert json.loads((out / "suite.json").read_text())["budget"]["seeds"] == [0, 1, 5]  # those it had are kept
+    assert {run["seed"] for run in json.loads((out / "suite.json").read_text())["runs"]} == {0, 1, 5}
     assert cli.main(["report", str(out), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["verdict"] in ("helps", "no difference shown", "hurts")
     assert cli.main(["suite", "status", "toy", "--out", str(out), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["num_finished"] == 6
+    status = json.loads(capsys.readouterr().out)
+    assert (status["num_finished"], status["num_runs"]) == (6, 9)
 
     stacked = tmp_path / "stacked"
     run_suite(SUITE, "smoke", stacked, MACHINE, way=Way("stacked"), seeds=(0,))

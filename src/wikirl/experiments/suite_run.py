@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,12 +132,16 @@ def slurm_jobs(
 
 
 def _begun(suite: Suite, budget: BudgetName, out: Path, seeds: Sequence[int] | None) -> Study:
-    """The suite, planned, with its suite.json in place."""
+    """The runs of these seeds, with a suite.json in place that keeps the seeds it had."""
     study = plan(suite, budget, out, seeds=seeds)
     if not study.jobs:
         reasons = "; ".join(dict.fromkeys(skipped.reason for skipped in study.file.skipped))
         raise ConfigError(f"nothing of {suite.name} can be made here: {reasons or 'it has no tasks'}")
-    write_suite(study, out)
+    asked = study.file.budget.seeds
+    before = read_suite_file(out / "suite.json").budget.seeds if (out / "suite.json").exists() else ()
+    whole = plan(suite, budget, out, seeds=sorted({*asked, *before}))
+    write_suite(whole, out)
+    study = replace(whole, jobs=tuple(job for job in whole.jobs if job.config.seed in asked))
     for line in _together(study):
         tqdm.write(f"skipped: {line}", file=sys.stderr)
     return study
